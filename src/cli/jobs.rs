@@ -89,6 +89,13 @@ impl SweepJobs {
         self.submissions().into_iter().try_for_each(|live| mark(&live.submission))
     }
 
+    /// Marks the submissions of this user without jobs as over. Only their user can: others may not see the jobs.
+    fn mark_over(&self, dry_run: bool) {
+        if !dry_run {
+            self.queue.mark_over();
+        }
+    }
+
     /// Queries the jobs again if some may have submitted others before the submissions were marked.
     fn with_new_jobs(self, common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         match self.submissions().iter().any(|live| live.has_more()) {
@@ -172,11 +179,16 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
         plural(running.count(), "running job")
     );
     let jobs = json!({ "waiting": waiting.json(), "running": running.json() });
+    if !dry_run && (kill || running.count() == 0) {
+        // Others, who may not see the jobs, can use the runs then.
+        Queue::query(&Store::open(&common.store)?)?.mark_over();
+    }
     print(common, &sweep.plan, *dry_run, &text, jobs)
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let mut sweep = SweepJobs::query(common, &arguments.sweep)?;
+    sweep.mark_over(arguments.dry_run);
     if !arguments.dry_run {
         // The mark comes first, so that jobs that are requeued or submitted later are held as well.
         sweep.mark(Submission::mark_held)?;
@@ -190,6 +202,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnos
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let sweep = SweepJobs::query(common, &arguments.sweep)?;
+    sweep.mark_over(arguments.dry_run);
     if !arguments.dry_run {
         for live in sweep.submissions() {
             live.submission.mark_released()?;

@@ -102,7 +102,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
 }
 
 /// Fails if a data set of the remaining runs is missing or malformed, because then all these runs would fail.
-fn probe_remaining_data(plan: &Plan, statuses: &[RunStatus], folder: &Path) -> Result<(), Diagnostic> {
+pub(crate) fn probe_remaining_data(plan: &Plan, statuses: &[RunStatus], folder: &Path) -> Result<(), Diagnostic> {
     let remaining = plan.runs.iter().zip(statuses).filter(|(_, status)| status.state != RunState::Done);
     let datasets = distinct(remaining.map(|(planned, _)| planned.run.settings.problem().dataset));
     datasets.into_iter().try_for_each(|dataset| probe_data(dataset, folder))

@@ -8,7 +8,7 @@ use serde_json::json;
 use winsign_core::attempt::{END, End, METRICS, STATUS};
 use winsign_core::owner::{self, Clock};
 use winsign_core::results::{EpochMetrics, GpuUtilization};
-use winsign_core::text::printable;
+use winsign_core::text::{one_line, printable};
 use winsign_core::{Diagnostic, Error, RunDirectory, RunId, Store, files};
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::RunState;
@@ -66,7 +66,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     let mut text = format!("{} ({})\n", file.label, run.id);
     let _ = write!(text, "state: {}", status.state);
     if let Some(note) = &status.note {
-        let _ = write!(text, " ({})", printable(note));
+        let _ = write!(text, " ({})", printable(&one_line(note)));
     }
     let _ = writeln!(text, "\ndirectory: {}", run.path.display());
     if let Some(host) = &status.host {

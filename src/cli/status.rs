@@ -14,8 +14,7 @@ use winsign_core::attempt::Progress;
 use winsign_core::owner::Clock;
 use winsign_core::results::GpuUtilization;
 use winsign_core::settings::Kind;
-use winsign_core::text::plural;
-use winsign_core::text::printable;
+use winsign_core::text::{one_line, plural, printable};
 use winsign_core::{Diagnostic, RunId, Store, exit};
 use winsign_exec::batch::queue::Queue;
 use winsign_report::terminal::STYLE;
@@ -305,7 +304,11 @@ impl Status {
                 (Some(age), None) => write!(text, ", {} ago", duration(age)),
                 _ => Ok(()),
             };
-            let _ = writeln!(text, ": {}", printable(row.note.unwrap_or_default()));
+            let mut causes = row.note.unwrap_or_default().lines().map(printable);
+            let _ = writeln!(text, ": {}", causes.next().unwrap_or_default());
+            for cause in causes {
+                let _ = writeln!(text, "  {cause}");
+            }
             for line in log {
                 let _ = writeln!(text, "    {}", paint(DIM, &printable(line)));
             }
@@ -413,7 +416,8 @@ impl Status {
         table.set_header(["run", "state", "host", "attempts", "time", "memory", "GPU-hours", "GPU %", ""]);
         let or_empty = |cell: Option<String>| cell.unwrap_or_default();
         for row in self.rows(snapshot) {
-            let note = row.note.filter(|_| row.state != RunState::Running).map(|note| format!(" ({note})"));
+            let note = row.note.filter(|_| row.state != RunState::Running);
+            let note = note.map(|note| format!(" ({})", one_line(note)));
             table.add_row([
                 row.id.to_string(),
                 row.state.to_string(),

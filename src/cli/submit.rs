@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
+use winsign_core::grouping::distinct;
 use winsign_core::text::{plural, printable};
 use winsign_core::{Diagnostic, RunId, Store};
 use winsign_exec::batch::profile::Profile;
@@ -13,9 +14,10 @@ use winsign_exec::batch::submission;
 use winsign_exec::batch::submit::{self, DryRun, Request, Submitted};
 use winsign_exec::{batch, launcher};
 use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Plan, PlannedRun};
 
-use super::run::find_worker;
+use super::run::{find_worker, probe_data, probe_remaining_data};
 use super::stages::totals;
 use super::{Common, Execution, output, resources};
 
@@ -103,7 +105,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
     launcher::named(&profile.launcher, &execution.wanted(&profile))?;
     let worker = find_worker(arguments.execution.worker.as_deref())?;
-    warn_without_data(&plan, &execution.data);
+    check_data(common, &plan, &execution.data)?;
     let submitter = Submitter { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
         let store = Store::open(&submit::absolute(&common.store)?)?;
@@ -114,16 +116,25 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }
 
-/// Warns if the runs need data sets, but their directory is not on this machine.
-fn warn_without_data(plan: &Plan, data: &Path) {
+/// Fails if a data set of the remaining runs is missing or malformed, and warns if their directory is not on this machine.
+fn check_data(common: &Common, plan: &Plan, data: &Path) -> Result<(), Diagnostic> {
+    if data.exists() {
+        let mut datasets = distinct(plan.runs.iter().map(|planned| planned.run.settings.problem().dataset)).into_iter();
+        // Only if one is missing, it matters which runs remain, which takes a while to find out.
+        return match datasets.try_for_each(|dataset| probe_data(dataset, data)) {
+            Ok(()) => Ok(()),
+            Err(_) => probe_remaining_data(plan, &survey(plan, &Store::open(&common.store)?)?, data),
+        };
+    }
     let reads_files = |planned: &PlannedRun| planned.run.settings.problem().dataset.facts().published_at.is_some();
-    if !data.exists() && plan.runs.iter().any(reads_files) {
+    if plan.runs.iter().any(reads_files) {
         output::message(&format!(
             "warning: the directory of the data sets, {}, does not exist on this machine; name it with --data DIR if it \
              is elsewhere on the nodes",
             data.display()
         ));
     }
+    Ok(())
 }
 
 /// A request to submit that lacks the store and the path of this program.

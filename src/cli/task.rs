@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, RunDirectory, Store, exit};
-use winsign_exec::batch::failed_nodes::{FailedNodes, MAX_NODES, Proof};
+use winsign_exec::batch::failed_nodes::{FailedNode, FailedNodes, MAX_NODES, Proof};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::submit::Again;
 use winsign_exec::batch::{programs, submit};
@@ -37,7 +37,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         return Ok(exit::SUCCESS);
     }
     let &Arguments { array, task, .. } = arguments;
-    let job = TaskJob { common, submission, array, task, failed_nodes: FailedNodes::of_this_task() };
+    let failed_nodes = FailedNodes::of_this_task().and_then(|failed| failed.since(submission.released_at()));
+    let job = TaskJob { common, submission, array, task, failed_nodes };
     job.exclude_failed_nodes(Proof::Start);
     let executed = job.execute_pack(array, task);
     let code = match &executed {
@@ -118,6 +119,10 @@ impl TaskJob<'_> {
     /// Executes the tasks that were not submitted, one after the other, as long as there is no room for another job in the queue.
     fn execute_rest(&self) -> Result<(), Diagnostic> {
         for (array, task) in self.submission.unsent_tasks()? {
+            if self.submission.is_held() {
+                // The jobs of these tasks would be held, too. This one goes on after `winsign release`.
+                return self.requeue(None);
+            }
             tracing::info!("no other job can be submitted; executing task {task} of array {array} as well");
             let summary = self.execute_pack(array, task)?;
             if self.submission.is_cancelled() {
@@ -149,7 +154,8 @@ impl TaskJob<'_> {
     /// not known.
     fn with_this_node(&self, reason: &str, proof: Proof) -> Option<FailedNodes> {
         let own = self.submission.scheduler().own_node().filter(|_| self.submission.file.execution.ranks == 1)?;
-        let nodes = self.failed_nodes.iter().flat_map(|failed| failed.nodes.clone()).chain([own]).collect();
+        let nodes = self.failed_nodes.iter().flat_map(|failed| failed.nodes.clone());
+        let nodes = nodes.chain([FailedNode::now(own)]).collect();
         Some(FailedNodes { nodes, reason: reason.to_string(), proof })
     }
 

@@ -25,6 +25,11 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
+/// Returns a text of several lines as one.
+pub fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns whether a character cannot be seen, or is a space other than the plain one.
 pub fn is_invisible(character: char) -> bool {
     let has_no_width = matches!(character, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');

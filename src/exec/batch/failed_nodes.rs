@@ -1,8 +1,9 @@
 //! The nodes on which a task has failed, as its next job knows them: by variables that its script exports.
 
-use std::env;
+use std::time::{Duration, SystemTime};
+use std::{env, fmt};
 
-/// The names of the nodes, separated by commas.
+/// The nodes, separated by commas, as `NAME:SECONDS`, with the time of the failure since 1970.
 pub(crate) const NODES: &str = "WINSIGN_FAILED_NODES";
 /// The reason why the last node could not start the task.
 pub(crate) const START_FAILURE: &str = "WINSIGN_NODE_FAILURE";
@@ -18,10 +19,44 @@ pub const MAX_NODES: usize = 3;
 /// The nodes on which a task has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedNodes {
-    pub nodes: Vec<String>,
+    pub nodes: Vec<FailedNode>,
     /// The failure of the last one, as a continuation of its name.
     pub reason: String,
     pub proof: Proof,
+}
+
+/// A node on which a task has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedNode {
+    pub name: String,
+    /// The time of the failure, by the clock of the node.
+    pub failed_at: SystemTime,
+}
+
+impl FailedNode {
+    /// Returns a node on which a task fails now.
+    pub fn now(name: String) -> FailedNode {
+        FailedNode { name, failed_at: SystemTime::now() }
+    }
+
+    /// Parses `NAME:SECONDS`. A failure without a time is older than any release.
+    pub(crate) fn parse(text: &str) -> FailedNode {
+        let (name, seconds) = text.split_once(':').unwrap_or((text, ""));
+        let failed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.parse::<u32>().unwrap_or(0).into());
+        FailedNode { name: name.to_string(), failed_at }
+    }
+}
+
+/// Formats the node as [`FailedNode::parse`] expects it.
+impl fmt::Display for FailedNode {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}:{}", self.name, seconds(self.failed_at))
+    }
+}
+
+/// Returns the seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
 }
 
 /// The proof that the last node is the cause of a failure.
@@ -37,12 +72,24 @@ impl FailedNodes {
     /// Returns the nodes on which the task of this process's job has failed before; `None` if there are none.
     pub fn of_this_task() -> Option<FailedNodes> {
         let nodes = env::var(NODES).ok()?;
-        let nodes: Vec<String> = nodes.split(',').filter(|node| !node.is_empty()).map(str::to_string).collect();
+        let nodes: Vec<FailedNode> = nodes.split(',').filter(|node| !node.is_empty()).map(FailedNode::parse).collect();
         let (reason, proof) = match env::var(KILLS) {
             Ok(reason) => (reason, Proof::Completion),
             Err(_) => (env::var(START_FAILURE).unwrap_or_default(), Proof::Start),
         };
         (!nodes.is_empty()).then_some(FailedNodes { nodes, reason, proof })
+    }
+
+    /// Returns the nodes without those that failed before a release, since `winsign release` lets jobs use all nodes again; `None` if
+    /// there are none.
+    pub fn since(mut self, released: Option<SystemTime>) -> Option<FailedNodes> {
+        self.nodes.retain(|node| released.is_none_or(|released| seconds(node.failed_at) >= seconds(released)));
+        (!self.nodes.is_empty()).then_some(self)
+    }
+
+    /// Returns the names of the nodes.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.nodes.iter().map(|node| &node.name)
     }
 
     /// Returns the variables of the next job of the task.
@@ -51,6 +98,24 @@ impl FailedNodes {
             Proof::Start => START_FAILURE,
             Proof::Completion => KILLS,
         };
-        [(NODES, self.nodes.join(",")), (name, self.reason.clone())]
+        let nodes: Vec<String> = self.nodes.iter().map(FailedNode::to_string).collect();
+        [(NODES, nodes.join(",")), (name, self.reason.clone())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_before_a_release_do_not_count() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let nodes = ["n1:100", "n2", "n3:300"].map(FailedNode::parse).to_vec();
+        let failed = FailedNodes { nodes, reason: "cannot start".to_string(), proof: Proof::Start };
+        let names = |failed: Option<FailedNodes>| failed.map(|failed| failed.names().cloned().collect::<Vec<_>>());
+        assert_eq!(names(failed.clone().since(None)).unwrap(), ["n1", "n2", "n3"]);
+        assert_eq!(names(failed.clone().since(Some(at(100)))).unwrap(), ["n1", "n3"]);
+        assert_eq!(names(failed.clone().since(Some(at(301)))), None);
+        assert_eq!(failed.variables()[0], (NODES, "n1:100,n2:0,n3:300".to_string()));
     }
 }

@@ -155,7 +155,11 @@ impl Queue {
         self.submissions.push(live);
     }
 
+    /// Adds how the scheduler ended jobs. Those of a cancelled submission ended because the user cancelled them.
     fn place_killed(&mut self, live: &Live) {
+        if live.submission.is_cancelled() {
+            return;
+        }
         let title = live.submission.scheduler().title();
         for ((array, task), words) in &live.killed {
             for run in live.submission.runs_of(*array, *task) {
@@ -394,4 +398,49 @@ fn ask(scheduler: &str, cluster: &str, users: &BTreeSet<u32>) -> Result<Answer, 
     let scheduler = scheduler::find(scheduler).expect("it was checked when it was read");
     let limits = scheduler.limits(Some(cluster), Patience::None)?;
     Ok(Answer { limits, jobs: scheduler.jobs(cluster, users)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::profile::Profile;
+    use crate::batch::scheduler::JobTasks;
+    use crate::batch::submission::{ArrayIndex, Execution, SubmissionFile, TaskList};
+
+    #[test]
+    fn jobs_of_cancelled_submission_were_not_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let execution = Execution { data: "data".into(), threads: 1, ranks: 1, gpus: None, retries: 1 };
+        let mut file = SubmissionFile::new("study", "alpha", "beef", execution, Profile::default());
+        let run: RunId = serde_json::from_str("\"3f09c2aa3f09c2aa\"").unwrap();
+        let tasks = TaskList::Runs(vec![vec![run.clone()]]);
+        file.arrays.push(ArrayIndex { tasks, after: vec![], after_jobs: vec![] });
+        let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
+        let job = Job {
+            id: JobTasks::parse("7_0"),
+            name: Submission::job_name("study", "3f", 0),
+            state: JobState::Killed,
+            words: "FAILED, NonZeroExitCode".to_string(),
+            held: None,
+            failed_on: None,
+            own: false,
+        };
+        let limits = Limits {
+            cluster: "alpha".to_string(),
+            array: 9,
+            jobs: 9,
+            hides_jobs: false,
+            limits_users: false,
+            of_user: None,
+        };
+        let answer = Answer { limits, jobs: Jobs { alive: vec![], killed: vec![job] } };
+        let is_killed = || {
+            let mut queue = Queue::default();
+            queue.add(submission.clone(), &BTreeMap::new(), Ok(&answer));
+            queue.is(&run, PlaceState::Killed)
+        };
+        assert!(is_killed());
+        submission.mark_cancelled().unwrap();
+        assert!(!is_killed());
+    }
 }

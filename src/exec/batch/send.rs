@@ -235,7 +235,7 @@ fn submit(
     let script = files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
     let script = String::from_utf8_lossy(&script);
     let mut excluded = submission.excluded()?;
-    let failed = again.failed.iter().flat_map(|failed| failed.nodes.clone());
+    let failed = again.failed.iter().flat_map(|failed| failed.names().cloned());
     excluded.extend(failed.filter(|node| !excluded.contains(node)).collect::<Vec<_>>());
     let submitted = ToSubmit {
         script: &script,

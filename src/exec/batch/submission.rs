@@ -12,6 +12,7 @@
 //!     excluded            nodes that failed to start jobs, with the reason
 //!     killed              tasks that the scheduler killed: array, task, its words
 //!     held                present if its jobs must not start before they are released
+//!     released            written by `winsign release`: failures of nodes before it do not count any more
 //!     queried             how many jobs were running when an ending job last queried the scheduler
 //!     skipped             a byte for each job that has ended since without a query
 //!     left                jobs that have ended and left what did not fit to others
@@ -23,7 +24,7 @@ use std::fs;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use winsign_core::clean::{self, Waste};
@@ -47,6 +48,7 @@ const ID_LENGTH: usize = 8;
 const TASKS: &str = "tasks.json";
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
+const RELEASED: &str = "released";
 const OVER: &str = "over";
 const EXCLUDED: &str = "excluded";
 const KILLED: &str = "killed";
@@ -509,8 +511,18 @@ impl Submission {
         files::create_exclusive(&self.path.join(HELD), b"").map(drop)
     }
 
+    /// Removes the mark that holds jobs, and records the time, by the clock of this machine.
     pub fn mark_released(&self) -> StoreResult<()> {
+        let now = jiff::Timestamp::now().to_string();
+        files::write_atomic(&self.path.join(RELEASED), now.as_bytes())?;
         files::remove_if_exists(&self.path.join(HELD))
+    }
+
+    /// Returns the time of the last `winsign release`.
+    pub fn released_at(&self) -> Option<SystemTime> {
+        let text = fs::read_to_string(self.path.join(RELEASED)).ok()?;
+        let time: jiff::Timestamp = text.trim().parse().ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_second().try_into().ok()?))
     }
 
     /// Returns true if an ending job can leave it to others to query the scheduler: one has just done so, and saw jobs running of
@@ -751,6 +763,18 @@ mod tests {
         assert_eq!(found[0].delete().unwrap(), Some(5));
         assert!(!path.exists());
         assert_eq!(found[0].delete().unwrap(), None);
+    }
+
+    #[test]
+    fn release_records_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
+        submission.mark_held().unwrap();
+        assert!(submission.is_held() && submission.released_at().is_none());
+        submission.mark_released().unwrap();
+        let age = submission.released_at().unwrap().elapsed().unwrap();
+        assert!(!submission.is_held() && age < Duration::from_secs(60), "{age:?}");
     }
 
     #[test]

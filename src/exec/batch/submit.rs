@@ -67,9 +67,13 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Ok(lease) => lease,
         Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
-    let (queue, statuses, wanted) = query(request)?;
+    let (mut queue, mut statuses, mut wanted) = query(request)?;
     queue.mark_over();
     let mut sent = continue_earlier(request.plan, &queue)?;
+    if sent.arrays > 0 {
+        // New jobs may depend on those of these arrays.
+        (queue, statuses, wanted) = query(request)?;
+    }
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
         return Ok(Submitted { submission: None, runs, arrays: vec![], sent, statuses });
@@ -317,7 +321,12 @@ pub fn exclude_nodes(submission: &Submission, failed: &FailedNodes) -> Result<()
     // Two jobs that start at the same time may know of different nodes.
     let _lease = in_turn(|| take_lease(submission))?;
     let mut excluded = submission.excluded_nodes()?;
-    let new: Vec<String> = failed.nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
+    // A failure before `winsign release`, which may have come since the job started, does not count; nor does one on the node that
+    // runs the task now.
+    let own = submission.scheduler().own_node();
+    let Some(failed) = failed.clone().since(submission.released_at()) else { return Ok(()) };
+    let is_new = |node: &&String| !excluded.contains_key(*node) && own.as_ref() != Some(*node);
+    let new: Vec<String> = failed.names().filter(is_new).cloned().collect();
     if new.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,10 @@
 //! The limits of a user on submitted jobs, from the accounting database.
 
 use std::env;
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::client::plain;
 use crate::batch::profile::Profile;
@@ -23,10 +26,29 @@ pub(super) fn limit(profile: &Profile, cluster: &str) -> Option<u32> {
     limit_of(&associations, &all_qos, account.as_deref(), chosen(&profile.qos, "SBATCH_QOS").as_deref())
 }
 
-/// Returns the output of a command that succeeds.
+/// The time after which a command is killed. The database may not respond for minutes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Returns the output of a command that succeeds within [`PATIENCE`].
 fn answer(command: &mut Command) -> Option<String> {
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok()
+    answer_within(PATIENCE, command)
+}
+
+fn answer_within(patience: Duration, command: &mut Command) -> Option<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let mut stdout = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    // Children of a killed command may keep the pipe open.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = sender.send(stdout.read_to_string(&mut text).ok().map(|_| text));
+    });
+    let text = receiver.recv_timeout(patience).ok().flatten();
+    if text.is_none() {
+        let _ = child.kill();
+    }
+    let status = child.wait().ok()?;
+    text.filter(|_| status.success())
 }
 
 /// Returns the limit of a user with an account and a QOS; that of the QOS takes precedence over that of the account. If several
@@ -64,7 +86,18 @@ fn limit_of_qos(all_qos: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn command_that_does_not_respond_is_killed() {
+        let start = Instant::now();
+        let answer = |script| answer_within(Duration::from_secs(1), Command::new("sh").args(["-c", script]));
+        assert_eq!(answer("sleep 60; echo late"), None);
+        assert!(start.elapsed() < Duration::from_secs(30));
+        assert_eq!((answer("echo a"), answer("echo a; exit 1")), (Some("a\n".to_string()), None));
+    }
 
     #[test]
     fn limit_of_the_qos_takes_precedence_over_that_of_the_account() {

@@ -215,8 +215,12 @@ fn parse_job(line: &str, own: Option<&JobTasks>) -> Result<Option<Job>, Error> {
     }))
 }
 
-/// Returns why a job is held: by itself, as its comment says, or for Slurm's reason.
+/// Returns why a job is held: by itself, as its comment says, or for Slurm's reason. A job that has started keeps the reason of a
+/// hold that came too late.
 fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
+    if ["CONFIGURING", "RUNNING", "SUSPENDED"].contains(&state) {
+        return None;
+    }
     let ours = comment.strip_prefix(OURS);
     let why = ours.unwrap_or(reason).to_string();
     let is_held =
@@ -242,7 +246,7 @@ const ON_NODE: &str = "node ";
 
 /// Returns the comment of a job from which [`failed_on`] reads the last of these nodes.
 pub(super) fn comment_on(failed: &FailedNodes) -> String {
-    let node = failed.nodes.last().map(String::as_str).unwrap_or_default();
+    let node = failed.names().last().map(String::as_str).unwrap_or_default();
     one_line(&format!("{OURS}{ON_NODE}{node}: {}", failed.reason))
 }
 
@@ -481,6 +485,7 @@ mod tests {
         let failed = "launch failed requeued held";
         assert_eq!(job(&format!("PENDING|a|{failed}|")), Some(Hold::Nodes(failed.to_string())));
         assert_eq!(job("RUNNING|a|None|winsign: earlier"), None);
+        assert_eq!(job("RUNNING|a|JobHeldUser|"), None, "it was held too late");
     }
 
     #[test]

@@ -184,7 +184,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::batch::failed_nodes::Proof;
+    use crate::batch::failed_nodes::{FailedNode, Proof};
     use crate::batch::tasks::Tasks;
 
     const SCRIPT: &str = "#!/bin/bash\n#SBATCH --array=0-12%3\n#SBATCH --mem=4G\n#SBATCH --comment=\"a \\\"b\\\" # c\"\n\
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn failed_nodes_are_lines_after_the_options() {
         let failed = FailedNodes {
-            nodes: vec!["n1".to_string(), "n2".to_string()],
+            nodes: vec![FailedNode::parse("n1:100"), FailedNode::parse("n2:200")],
             reason: "cannot use \n the 'store'".to_string(),
             proof: Proof::Completion,
         };
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(options_of(&text)[..3], ["--array=4%3", "--mem=4G", "--comment=a \"b\" # c"]);
         let shown = format!("{text}\nprintf '%s;' \"$WINSIGN_FAILED_NODES\" \"$WINSIGN_NODE_KILLS\"");
         let ran = Command::new("env").args(["-i", "bash", "-c", &shown]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&ran.stdout), "#SBATCH\nn1,n2;cannot use \\n the 'store';");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "#SBATCH\nn1:100,n2:200;cannot use \\n the 'store';");
         let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
         assert_eq!(head.len(), 5, "{text}");
     }

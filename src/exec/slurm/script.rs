@@ -25,7 +25,7 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
             sed -n "/^store=/,\$p" "$0"
         } | sbatch --array="$task" --exclude="$excluded$node" --comment="$comment"
     )
-    nodes=${@nodes@:+$@nodes@,}$node
+    nodes=${@nodes@:+$@nodes@,}$node:$(date +%s)
     case $nodes in
     @too many@) false ;;
     *) submit_elsewhere >/dev/null 2>&1 ;;
@@ -217,6 +217,7 @@ mod tests {
             shell_word(&log.to_string_lossy())
         );
         write_program(&folder.path().join("sbatch"), &format!("{record}\n{}", if rejects { "exit 1" } else { "" }));
+        write_program(&folder.path().join("date"), "echo 17");
         write_program(&folder.path().join("squeue"), "[ -n \"$SQUEUE_PARTITION\" ] || echo 'node[1-2]'");
         let environment = "export SLURM_CONF=/conf SLURM_NTASKS=1 SBATCH_QOS=other\n";
         let exported = format!("export WINSIGN_FAILED_NODES={failed_nodes}\nstore=");
@@ -231,7 +232,7 @@ mod tests {
         let calls = calls_without_store("node8", false);
         let comment = "winsign: node node7: cannot use the store /no such store";
         let exclude = "--exclude=node[1-2],node7";
-        let variables = "node8,node7; cannot use the store /no such store; /conf ";
+        let variables = "node8,node7:17; cannot use the store /no such store; /conf ";
         assert_eq!(calls, [format!("sbatch --array=3 {exclude} --comment={comment} with {variables}")]);
     }
 
