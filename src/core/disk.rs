@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -205,7 +205,7 @@ impl Draft<'_> {
     pub fn write<'a>(path: &Path, bytes: &'a [u8], synced: bool) -> io::Result<Draft<'a>> {
         let path = persist(path, || {
             let mut draft = operate(|| empty_draft(directory_of(path)))?;
-            operate(|| draft.write_all(bytes))?;
+            operate(|| draft.as_file_mut().write_all(bytes))?;
             if synced {
                 operate(|| draft.as_file().sync_all())?;
             }
@@ -274,11 +274,11 @@ impl Draft<'_> {
     }
 }
 
-/// Creates an empty file under a name of its own.
+/// Creates an empty file under a name of its own. The errors of [`NamedTempFile`] itself do not tell whether they pass.
 fn empty_draft(directory: &Path) -> io::Result<NamedTempFile> {
-    let mut named = tempfile::Builder::new();
     // The permissions of any new file: the user's umask decides who may read it.
-    named.prefix(".").suffix(DRAFT).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory)
+    let create = |path: &Path| File::options().write(true).create_new(true).mode(0o666).open(path);
+    tempfile::Builder::new().prefix(".").suffix(DRAFT).make_in(directory, create)
 }
 
 /// Returns the directory of a file.
@@ -424,6 +424,13 @@ mod tests {
             assert!(message.is_none_or(|message| message.contains("Input/output error")));
             assert!(now == b"old" || now == b"new");
         }
+    }
+
+    #[test]
+    fn error_of_a_draft_has_its_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Draft::write(&folder.path().join("missing/file"), b"new", true).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOENT.raw_os_error()));
     }
 
     /// File systems report that a name exists by various errors.
