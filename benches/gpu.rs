@@ -34,6 +34,7 @@ use winsign_trainer::comm::{self, Comm, Place, Ranks, Single};
 use winsign_trainer::data::batches::{Batch, Batches};
 use winsign_trainer::data::{self, Data};
 use winsign_trainer::device::{self, Request};
+use winsign_trainer::failure::first_line;
 use winsign_trainer::golden::{Bounds, EXACT, Numbers, compare_all};
 use winsign_trainer::lmc;
 use winsign_trainer::model::{Network, Weights};
@@ -44,7 +45,6 @@ use winsign_trainer::train::checkpoint::Checkpoint;
 use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::{Stepper, forward_backward};
-use winsign_trainer::worker::first_line;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -97,6 +97,8 @@ fn main() -> Result<ExitCode> {
 
     let start = Instant::now();
     device::prepare(setting.device, Precision::Fp32, false);
+    // This must precede the first backward pass; it is turned on later.
+    device::keep_activations_on_host(false);
     let data = tempfile::tempdir()?;
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder)?;
@@ -170,7 +172,7 @@ fn announce(part: &str) {
 fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(panic) => Err(first_line(&*panic).to_string()),
+        Err(panic) => Err(first_line(&*panic)),
     }
 }
 
@@ -223,7 +225,58 @@ fn check_correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) 
         let problem = Problem::new(dataset, architecture);
         checks.push(compare_bf16(setting, folder, problem, (logits, gradient))?);
     }
+    checks.push(compare_activations(setting));
     compare_with_cpu(setting, folder, checks)
+}
+
+/// Compares passes with activations on the device and on the host: the gradients must be equal, and the device must need less
+/// memory.
+fn compare_activations(setting: &Setting) -> Value {
+    let (architecture, images) = if setting.cpu { (Architecture::ResNet8, 16) } else { (Architecture::ResNet50, 128) };
+    let network = Network::new(Problem::new(Dataset::Cifar100, architecture));
+    let batch = random_batch(Dataset::Cifar100, images, setting.device);
+    device::prepare(setting.device, Precision::Fp32, true);
+    let [near, far] = [false, true].map(|on_host| {
+        device::keep_activations_on_host(on_host);
+        repeat_pass(&network, &batch, setting.device)
+    });
+    device::keep_activations_on_host(false);
+    device::prepare(setting.device, Precision::Fp32, false);
+    let equal = near.gradient == far.gradient;
+    let [before, after] = [near.peak_memory, far.peak_memory].map(|peak| peak.unwrap_or(0));
+    let detail = format!(
+        "gradients equal: {equal}; peak memory {:.2} GB instead of {:.2} GB, with {:.2} GB on the host; {:.0} ms a pass instead of \
+         {:.0} ms",
+        after as f64 / 1e9,
+        before as f64 / 1e9,
+        device::activations_on_host().peak as f64 / 1e9,
+        1000.0 * far.seconds,
+        1000.0 * near.seconds
+    );
+    let passed = equal && (setting.cpu || after < before);
+    check(&format!("{architecture} with activations on the host equals that without"), passed, detail)
+}
+
+struct MeasuredPass {
+    gradient: Tensor,
+    peak_memory: Option<u64>,
+    seconds: f64,
+}
+
+/// Computes the same pass three times; measures the last one.
+fn repeat_pass(network: &Network, batch: &Batch, device: Device) -> MeasuredPass {
+    let mut weights = Weights::initialize(&network.layout, 1).on(device);
+    weights.parameters = weights.parameters.set_requires_grad(true);
+    let norm_init = network.layout.norm_init(Kind::Float).to_device(device);
+    let mut pass = || {
+        device::wait(device);
+        device::peak_memory(device);
+        let start = Instant::now();
+        let gradient = forward_backward(network, &mut weights, batch, None, &norm_init, None).gradient;
+        device::wait(device);
+        MeasuredPass { gradient, peak_memory: device::peak_memory(device), seconds: start.elapsed().as_secs_f64() }
+    };
+    (pass(), pass(), pass()).2
 }
 
 /// Compares bf16 on the device with fp32 on the CPU, with a batch that is large enough for meaningful gradients. The bounds are

@@ -525,7 +525,7 @@ fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
                 peak_memory: Some(300 << 20),
                 gpus: 0.25,
                 gpu_peak_memory: Some(2 << 30),
-                gpu_utilization: None,
+                ..Usage::default()
             }),
             finished: jiff::Timestamp::now(),
         };

@@ -105,6 +105,12 @@ impl Study {
         submissions.filter_map(|entry| fs::read_to_string(entry.path().join("excluded")).ok()).collect()
     }
 
+    /// Returns the JSON files whose path ends so.
+    fn files(&self, end: &str) -> Vec<Value> {
+        let content = self.content().into_iter().filter(|(path, _)| path.ends_with(end));
+        content.map(|(_, content)| serde_json::from_slice(&content).unwrap()).collect()
+    }
+
     /// Returns the content of every file in the store.
     fn content(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut content = BTreeMap::new();
@@ -161,11 +167,40 @@ fn ranks_have_the_variables_of_setup_if_sbatch_exports_none() {
     let profile = study.write("profile.yaml", &format!("launcher: srun\nranks_per_node: 1\nsetup: {setup}\n"));
     study.json_of("ann", &["SBATCH_EXPORT=NONE"], "submit", &["--profile", &profile, "--ranks", "2"]);
     study.wait_until_done();
-    let content = study.content();
-    let named = |name: &'static str| content.iter().filter(move |(path, _)| path.ends_with(name));
-    let read = |content: &Vec<u8>| serde_json::from_slice::<Value>(content).unwrap();
-    assert!(named("result.json").all(|(_, content)| read(content)["ranks"] == 2));
-    assert!(named("attempts/1.json").all(|(_, content)| read(content)["owner"]["machine"] == "from-setup"));
+    assert_eq!(study.files("result.json").iter().map(|result| &result["ranks"]).collect::<Vec<_>>(), [2, 2]);
+    assert!(study.files("attempts/1.json").iter().all(|claim| claim["owner"]["machine"] == "from-setup"));
+}
+
+/// OpenMPI 5 starts two of the ranks on one node, and one on another.
+#[test]
+#[cfg(feature = "mpi")]
+fn ranks_of_a_job_are_started_by_mpirun() {
+    let settings = Settings { cpus: 2, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    let profile = study.write("profile.yaml", "launcher: mpirun\nranks_per_node: 2\n");
+    study.json("submit", &["--profile", &profile, "--ranks", "3"]);
+    study.wait_until_done();
+    assert_eq!(study.files("result.json").iter().map(|result| &result["ranks"]).collect::<Vec<_>>(), [3, 3]);
+}
+
+/// With OpenMPI 5.0, mpirun then ends with exit code 0.
+#[test]
+#[cfg(feature = "mpi")]
+fn run_that_has_lost_a_host_is_started_again() {
+    let text = tickets(1, 100) + "resources: {retries: 0}\n";
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, &text) else { return };
+    let (hosts, agent) = study.slurm.start_hosts(2);
+    let mut run = study.winsign_of("root", &[&agent], "run");
+    run.args(["--ranks", "3", "--hosts", &format!("{}:2,{}:1", hosts[0], hosts[1])]);
+    let run = winsign_testkit::start(&mut run);
+    wait_for("an epoch", || study.content().keys().any(|path| path.ends_with("1/metrics.jsonl")).then_some(()));
+    study.slurm.shell("root", &format!("kill -9 $(ip netns pids {})", hosts[1]));
+    wait_for("a second attempt", || (study.files("attempts/2.json").len() == 1).then_some(()));
+    study.slurm.shell("root", "kill -INT $(pidof winsign)");
+    let output = run.wait_with_output().unwrap();
+    let messages = winsign_testkit::stderr(&output);
+    assert_eq!(output.status.code(), Some(75), "{messages}");
+    assert!(messages.contains(&hosts[1]), "the message must name the host: {messages}");
 }
 
 #[test]

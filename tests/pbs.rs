@@ -208,7 +208,7 @@ fn task_that_cannot_go_on_is_held_with_the_reason() {
     let submissions = study.workplace.store().join("submissions");
     let submission = fs::read_dir(submissions).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
     // The transfers, which wait for the tickets.
-    let file = submission.unwrap().join("arrays/2.json");
+    let file = submission.unwrap().join("arrays/2.runs");
     let content = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     let status = wait_for("both tasks", || {

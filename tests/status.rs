@@ -139,7 +139,8 @@ fn write_heartbeat_with_gpus(
     gpu_utilization: Option<GpuUtilization>,
     seconds_ago: u64,
 ) {
-    let status = Status { progress: Progress { done, total: 10, test_error: Some(12.5) }, gpu_utilization };
+    let mut status = Status::new(Progress { done, total: 10, test_error: Some(12.5) });
+    status.gpu_utilization = gpu_utilization;
     let path = run.attempt_path(attempt).join("status.json");
     write(&path, &serde_json::to_vec(&status).unwrap(), ago(seconds_ago));
 }
@@ -157,7 +158,7 @@ fn fail(run: &RunDirectory, attempt: u32, host: &str, message: &str, log: &str, 
 
 fn usage(peak_memory: u64, gpus: f64) -> Option<Usage> {
     let gpu_peak_memory = (gpus > 0.0).then_some(peak_memory * 10);
-    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory, gpu_utilization: None })
+    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory, ..Usage::default() })
 }
 
 fn is_near(value: &Value, expected: f64, tolerance: f64) -> bool {

@@ -329,6 +329,16 @@ transfer: {{inherit: sign, epochs: 1, seed: 2}}
     assert!(stderr(&refused).contains("unfit.safetensors as a safetensors file"), "{}", stderr(&refused));
 }
 
+/// OpenMPI 5.0 exits with this code after it has lost a host.
+#[test]
+fn launcher_that_exits_with_code_0_and_starts_nothing_is_reported() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("sweep.yaml", "dataset: digits\narchitecture: resnet8\nticket: {levels: 1}\n");
+    let output = workplace.winsign("run", &sweep).args(["--launcher", "true {ranks}"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot start ranks with true"), "{}", stderr(&output));
+}
+
 /// The launcher may start runs on other machines, so the data set is not looked for before the start.
 #[test]
 fn run_without_its_data_set_is_not_retried() {

@@ -53,6 +53,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
             "seconds": result.map(|result| result.seconds),
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
+            "activations_on_host": usage.and_then(|usage| usage.activations_on_host),
             "gpu_utilization": status.gpu_utilization,
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
@@ -87,6 +88,9 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     }
     if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
         let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.activations_on_host) {
+        let _ = writeln!(text, "peak memory of activations on the host: {}", bytes(peak));
     }
     if let Some(utilization) = status.gpu_utilization {
         let _ = writeln!(text, "GPU utilization: {utilization}");
@@ -127,6 +131,8 @@ struct AttemptRow {
     host: Option<String>,
     /// The time from the claim to the last update, in seconds. Unlike the wall time of a run, this includes lost work.
     seconds: Option<f64>,
+    /// True if activations are kept in the memory of the host.
+    activations_on_host: bool,
     gpu_utilization: Option<GpuUtilization>,
     /// The end of the attempt; `None` while it runs.
     end: Option<String>,
@@ -137,8 +143,9 @@ impl AttemptRow {
     fn describe(&self) -> String {
         let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
+        let place = if self.activations_on_host { ", activations on the host" } else { "" };
         let gpus = self.gpu_utilization.map(|gpus| format!(", GPU utilization {gpus}")).unwrap_or_default();
-        format!("{}{host}{time}{gpus}: {}", self.number, self.end.as_deref().unwrap_or("running"))
+        format!("{}{host}{time}{place}{gpus}: {}", self.number, self.end.as_deref().unwrap_or("running"))
     }
 }
 
@@ -151,6 +158,7 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
     let end = match run.end_of(number)? {
         Some(End::Finished) => Some("finished".to_string()),
         Some(End::Interrupted) => Some("interrupted".to_string()),
+        Some(End::OutOfGpuMemory { message }) => Some(message),
         Some(End::Failed { message }) => Some(format!("failed: {message}")),
         Some(End::Lost) => Some("lost: another process saw no heartbeat".to_string()),
         None if is_running => None,
@@ -163,9 +171,11 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
         last => last,
     };
     let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
+    let claim = run.claim_of(number)?;
     Ok(AttemptRow {
         number,
-        host: run.claim_of(number)?.map(|claim| claim.owner.host),
+        activations_on_host: claim.as_ref().is_some_and(|claim| claim.activations_on_host),
+        host: claim.map(|claim| claim.owner.host),
         seconds: seconds.map(|seconds| seconds.as_secs_f64()),
         gpu_utilization: run.status_of(number).and_then(|status| status.gpu_utilization),
         end,

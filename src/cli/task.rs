@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let path = submit::absolute(&arguments.submission)?;
-    let submission = Submission::open(&path)?
+    let submission = Submission::open_in_job(&path)?
         .ok_or_else(|| winsign_core::Error::damaged(&path, "it does not contain a submission"))?;
     if submission.is_cancelled() {
         tracing::info!("submission {} is cancelled; exiting", submission.id);

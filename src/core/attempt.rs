@@ -49,18 +49,24 @@ pub struct Claim {
     /// The token that the launcher gave to the attempt; `None` if the attempt was started without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<String>,
+    /// True if the attempt keeps activations in the memory of the host, because an earlier attempt had too little memory of a
+    /// GPU.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub activations_on_host: bool,
 }
 
 impl Claim {
     /// Creates a claim of this process that begins now.
     fn new() -> Claim {
         let version = env!("CARGO_PKG_VERSION").to_string();
-        Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version, launch: None }
+        let (owner, began) = (Owner::this_process(), jiff::Timestamp::now());
+        Claim { owner, began, version, launch: None, activations_on_host: false }
     }
 
     /// Returns a stand-in for a claim whose file is damaged.
     pub(super) fn unreadable() -> Claim {
-        Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new(), launch: None }
+        let (owner, began, version) = (Owner::unknown(), jiff::Timestamp::UNIX_EPOCH, String::new());
+        Claim { owner, began, version, launch: None, activations_on_host: false }
     }
 }
 
@@ -126,6 +132,9 @@ pub enum End {
     Finished,
     /// The attempt was asked to stop; the run resumes from its checkpoint.
     Interrupted,
+    /// The attempt had too little memory of a GPU, as `message` says. The run resumes from its checkpoint, and later attempts
+    /// keep activations in the memory of the host.
+    OutOfGpuMemory { message: String },
     /// The attempt failed with the error `message`.
     Failed { message: String },
     /// Another process has seen no heartbeat for [`owner::lost_after`], and recorded this. The attempt may be alive after all.
@@ -149,6 +158,8 @@ pub struct Attempt {
     pub number: u32,
     /// The identifier of the data that the attempt computes from, once it is known: see [`RunResult::data`].
     pub data: Option<String>,
+    /// True if activations are to be kept in the memory of the host: see [`Claim::activations_on_host`].
+    pub activations_on_host: bool,
     /// The wall time of the earlier attempts that this one resumes, in seconds.
     seconds_before: f64,
     began: Instant,
@@ -167,10 +178,9 @@ impl Attempt {
     /// Claims a run like [`Attempt::claim`], and records the token by which the launcher of this process finds the
     /// attempt.
     pub fn claim_as(run: &RunDirectory, total: u32, launch: Option<&str>) -> Result<Attempt> {
-        let claim = || Claim { launch: launch.map(str::to_string), ..Claim::new() };
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
-        let number = loop {
+        let (number, activations_on_host) = loop {
             let last = run.attempts()?.last().copied().unwrap_or(0);
             if last > 0
                 && let Some(claim) = run.claim_unless_lost(last)?
@@ -178,8 +188,10 @@ impl Attempt {
                 return Err(Error::Held { id: run.id.clone(), owner: claim.owner.to_string() });
             }
             let next = last + 1;
-            if files::create_exclusive(&run.claim_path(next), &files::seal(&claim()))? {
-                break next;
+            let activations_on_host = run.ran_out_of_gpu_memory()?;
+            let claim = Claim { launch: launch.map(str::to_string), activations_on_host, ..Claim::new() };
+            if files::create_exclusive(&run.claim_path(next), &files::seal(&claim))? {
+                break (next, activations_on_host);
             }
             // Another process claimed the same number first: check again which attempt is alive.
         };
@@ -197,6 +209,7 @@ impl Attempt {
             run: run.clone(),
             number,
             data: None,
+            activations_on_host,
             seconds_before: 0.0,
             began: Instant::now(),
             status: Arc::new(Mutex::new(SharedStatus { status: Status::new(progress.clone()), is_measured: false })),
@@ -536,6 +549,26 @@ mod tests {
         assert_eq!((launch(1).as_deref(), launch(2)), (Some("abc.1"), None));
         let text = std::fs::read_to_string(run.claim_path(2)).unwrap();
         assert!(!text.contains("launch"), "a claim without a token has no such field: {text}");
+    }
+
+    #[test]
+    fn attempts_after_one_without_gpu_memory_keep_activations_on_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared_run(&folder);
+        let ends = [
+            (false, End::Interrupted),
+            (false, End::OutOfGpuMemory { message: "out of memory on GPU 0 of node3".to_string() }),
+            (true, End::Interrupted),
+            (true, End::Finished),
+        ];
+        for (number, (expected, end)) in (1..).zip(ends) {
+            let attempt = Attempt::claim(&run, 4).unwrap();
+            assert_eq!(attempt.activations_on_host, expected, "attempt {number}");
+            assert_eq!(run.claim_of(number).unwrap().unwrap().activations_on_host, expected);
+            attempt.end(&end).unwrap();
+            assert_eq!(run.end_of(number).unwrap(), Some(end));
+            assert!(matches!(run.state().unwrap(), State::Idle { .. }), "the run resumes");
+        }
     }
 
     #[test]

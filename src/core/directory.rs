@@ -196,7 +196,7 @@ pub enum State {
     /// The run has an intact result.
     Done(Box<RunResult>),
     /// The latest attempt is alive.
-    Running { attempt: u32, claim: Claim, status: Option<Status> },
+    Running { attempt: u32, claim: Box<Claim>, status: Option<Status> },
     /// The latest attempt failed.
     Failed { attempt: u32, message: String },
     /// No attempt was made, or the latest of `attempts` attempts ended without a result and without a failure.
@@ -446,7 +446,7 @@ impl RunDirectory {
                 // The attempt may have committed after the first check for a result.
                 match self.result()? {
                     Some(result) => Ok(State::Done(Box::new(result))),
-                    None => Ok(State::Running { attempt, claim, status }),
+                    None => Ok(State::Running { attempt, claim: Box::new(claim), status }),
                 }
             }
             None => match self.result()? {
@@ -555,6 +555,16 @@ impl RunDirectory {
             Err(Error::Damaged { .. }) => Ok(None),
             other => other,
         }
+    }
+
+    /// Returns true if an attempt ended because it had too little memory of a GPU.
+    pub fn ran_out_of_gpu_memory(&self) -> Result<bool> {
+        for attempt in self.attempts()? {
+            if let Some(End::OutOfGpuMemory { .. }) = self.end_of(attempt)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the progress of an attempt; returns `None` if it has not written its status yet.

@@ -43,6 +43,9 @@ exit_codes! {
     RANK_LOST = 71,
         "",
         "a rank exited, hangs or is unreachable; start again to resume from the last checkpoint";
+    OUT_OF_GPU_MEMORY = 72,
+        "",
+        "a GPU has too little memory; start again to resume with activations in the memory of the host";
     IO = 74,
         "the store or a data set cannot be read or written",
         "the store cannot be read or written";

@@ -148,16 +148,29 @@ pub fn is_draft(name: &str) -> bool {
 /// Returns the JSON text of `content` with a checksum of itself as its last field, so that any change of the content is
 /// noticed. `content` must serialize to an object.
 pub fn seal<T: Serialize>(content: &T) -> Vec<u8> {
+    to_line(serde_json::to_vec_pretty(&with_checksum(content)))
+}
+
+/// Returns the text of [`seal`] on one line.
+pub fn seal_line<T: Serialize>(content: &T) -> Vec<u8> {
+    to_line(serde_json::to_vec(&with_checksum(content)))
+}
+
+fn with_checksum<T: Serialize>(content: &T) -> Value {
     let mut value = serde_json::to_value(content).expect("sealed content is plain data");
     let checksum = checksum(&value);
     let object = value.as_object_mut().expect("sealed content is an object");
     object.insert(CHECKSUM.to_string(), Value::String(checksum));
-    let mut bytes = serde_json::to_vec_pretty(&value).expect("a JSON value serializes");
+    value
+}
+
+fn to_line(text: serde_json::Result<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = text.expect("a JSON value serializes");
     bytes.push(b'\n');
     bytes
 }
 
-/// Parses and verifies the text that [`seal`] wrote. `path` is used in error messages.
+/// Parses and verifies the text that [`seal`] or [`seal_line`] wrote. `path` is used in error messages.
 pub fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     let object = value.as_object_mut().ok_or_else(|| Error::damaged(path, "not a JSON object"))?;

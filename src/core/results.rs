@@ -64,7 +64,7 @@ impl RunResult {
 
 /// The resources of an attempt other than time. They may differ from one execution to the next, and are not part of the
 /// outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// The peak memory of the largest rank, in bytes; `None` if the system does not report it.
     pub peak_memory: Option<u64>,
@@ -73,6 +73,10 @@ pub struct Usage {
     pub gpus: f64,
     /// The peak memory of tensors on a GPU, of the largest rank, in bytes; `None` without GPUs.
     pub gpu_peak_memory: Option<u64>,
+    /// The peak memory of activations that were kept on the host, of the largest rank, in bytes; `None` if they were kept on the
+    /// device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations_on_host: Option<u64>,
     /// The utilization of the GPUs; `None` if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_utilization: Option<GpuUtilization>,

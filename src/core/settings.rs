@@ -509,6 +509,17 @@ words! {
     }
 }
 
+impl Schedule {
+    /// Returns the number of epochs, of this many, before the learning rate changes for the first time.
+    pub fn epochs_at_first_rate(self, epochs: u32) -> u32 {
+        match self {
+            Schedule::Constant => epochs,
+            Schedule::MultiStep => epochs / 2,
+            Schedule::Cosine => 1,
+        }
+    }
+}
+
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }

@@ -22,6 +22,9 @@ use super::{Cause, Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
+/// The longest interval at which runs of other processes are checked. It begins with [`TICK`] and doubles while nothing changes:
+/// hundreds of jobs that wait for a run must not keep the shared file system busy.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The number of times in a row that a run is restarted after its worker was killed before an epoch finished. A kill has
 /// often nothing to do with the run, so this may be more than the retries of a run that fails.
 const MAX_KILLS: u32 = 5;
@@ -124,6 +127,9 @@ struct Dispatcher<'a> {
     launches: u64,
     /// The launches whose workers may not have claimed their runs yet, by run.
     unclaimed: HashMap<usize, Unclaimed>,
+    /// The time at which runs of other processes were last checked, and the interval until the next check.
+    checked: Instant,
+    check_interval: Duration,
     /// The number of requests to stop.
     stops: u32,
     /// The time of the last request to stop.
@@ -179,6 +185,8 @@ impl<'a> Dispatcher<'a> {
             instance: RandomState::new().build_hasher().finish(),
             launches: 0,
             unclaimed: HashMap::new(),
+            checked: Instant::now(),
+            check_interval: TICK,
             stops: 0,
             last_stop: Instant::now(),
             stopped: false,
@@ -303,7 +311,7 @@ impl<'a> Dispatcher<'a> {
     fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Diagnostic> {
         match self.state(at)? {
             State::Done(_) => self.mark_done(at),
-            State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
+            State::Running { .. } => self.wait_for_other_process(at),
             State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
                 self.handle_failure_elsewhere(at, attempt, message);
             }
@@ -372,8 +380,7 @@ impl<'a> Dispatcher<'a> {
             Placement::Launcher if self.has_no_trace(at, &launch, exit, &ranks)? => {
                 return self.handle_unstarted_step(at, reason);
             }
-            Placement::Hosts => exit.decode_signal(),
-            Placement::Launcher => {
+            Placement::Hosts | Placement::Launcher => {
                 if ranks.is_empty() {
                     ranks.push(reason);
                 }
@@ -402,12 +409,11 @@ impl<'a> Dispatcher<'a> {
         }
         match exit {
             Exit::Code(exit::SUCCESS) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
-            Exit::Code(exit::SUCCESS) => self.handle_failure(
-                at,
-                token,
-                "the worker exited with code 0 but wrote no result".to_string(),
-                retries,
-            )?,
+            // OpenMPI 5.0 has lost a host.
+            Exit::Code(exit::SUCCESS) => {
+                let message = describe_failure(exit::SUCCESS, lines);
+                self.handle_failure(at, token, message, retries.max(MAX_KILLS))?;
+            }
             Exit::Code(exit::INTERRUPTED) if !stopping => {
                 self.handle_failure(
                     at,
@@ -416,7 +422,7 @@ impl<'a> Dispatcher<'a> {
                     retries.max(MAX_KILLS),
                 )?;
             }
-            Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
+            Exit::Code(exit::HELD) => self.wait_for_other_process(at),
             Exit::Code(exit::DAMAGED_INPUT) => {
                 self.display.print(&lines.join("\n"));
                 self.recompute_inputs(at, last_message(lines))?;
@@ -430,6 +436,13 @@ impl<'a> Dispatcher<'a> {
             // Launchers end in many ways when they are stopped.
             _ if stopping && !self.has_recorded_failure(at, token)? => {
                 self.end_attempt_of(at, token, &End::Interrupted)?;
+            }
+            Exit::Code(exit::OUT_OF_GPU_MEMORY) if self.attempt_by(at, token)?.is_some() => {
+                let message = last_message(lines);
+                self.display.print(&format!("{} failed, restarting it: {message}", self.entries[at].label));
+                // The next attempt reads this, and does not end in the same way. So this restart is not counted.
+                self.end_attempt_of(at, token, &End::OutOfGpuMemory { message })?;
+                self.make_ready(at);
             }
             Exit::Killed(signal) => {
                 let allowed =
@@ -454,11 +467,7 @@ impl<'a> Dispatcher<'a> {
                     exit::USAGE => 0,
                     _ => retries,
                 };
-                let message = match last_message(lines) {
-                    message if message.is_empty() => format!("the worker exited with code {code}"),
-                    message => message,
-                };
-                self.handle_failure(at, token, message, allowed)?;
+                self.handle_failure(at, token, describe_failure(code, lines), allowed)?;
             }
         }
         Ok(())
@@ -476,12 +485,14 @@ impl<'a> Dispatcher<'a> {
     /// Returns true if a launch failed before a rank claimed the run or printed a message.
     fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Diagnostic> {
         match exit {
-            // With exit code 0 the run was already done; a launcher that was killed does not show that hosts have failed.
-            Exit::Code(code) if code != exit::SUCCESS => {
+            // The run was already done. OpenMPI 5.0 also exits with this code after it has lost a host.
+            Exit::Code(exit::SUCCESS) if matches!(self.state(at)?, State::Done(_)) => Ok(false),
+            Exit::Code(_) => {
                 let printed = lines.iter().any(|line| line.starts_with(WORKER_PREFIX));
                 Ok(!printed && self.attempt_by(at, &launch.token)?.is_none())
             }
-            _ => Ok(false),
+            // It does not show that hosts have failed.
+            Exit::Killed(_) => Ok(false),
         }
     }
 
@@ -537,37 +548,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Checks the runs that this process and others execute, and shows their progress.
     fn check_active_runs(&mut self) -> Result<(), Diagnostic> {
-        for at in 0..self.nodes.len() {
-            match self.nodes[at].phase {
-                Phase::Active { .. } => {
-                    let directory = &self.nodes[at].directory;
-                    let last = directory.attempts()?.last().copied();
-                    let progress = last.and_then(|attempt| directory.progress_of(attempt));
-                    self.display.show_active(at, &self.entries[at].label.clone(), None, progress.as_ref());
-                }
-                Phase::Elsewhere => match self.state(at)? {
-                    State::Running { claim, status, .. } => {
-                        let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
-                        let progress = status.as_ref().map(|status| &status.progress);
-                        self.display.show_active(at, &label, Some(&place), progress);
-                    }
-                    State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
-                        self.display.remove_active(at);
-                        self.nodes[at].phase = Phase::Waiting;
-                        self.handle_failure_elsewhere(at, attempt, message);
-                    }
-                    State::Done(_) => {
-                        self.display.remove_active(at);
-                        self.mark_done(at);
-                    }
-                    State::Failed { .. } | State::Idle { .. } => {
-                        self.display.remove_active(at);
-                        self.nodes[at].phase = Phase::Waiting;
-                        self.make_ready(at);
-                    }
-                },
-                _ => {}
-            }
+        if self.display.shows_runs() {
+            self.show_own_runs()?;
+        }
+        if self.checked.elapsed() >= self.check_interval {
+            self.check_runs_of_others()?;
         }
         self.report_unclaimed()?;
         if self.stops > 1 && self.last_stop.elapsed() > KILL_DELAY {
@@ -575,6 +560,59 @@ impl<'a> Dispatcher<'a> {
         }
         let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
         self.display.show_overall(done, self.time_left());
+        Ok(())
+    }
+
+    fn show_own_runs(&mut self) -> Result<(), Diagnostic> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            if let Phase::Active { .. } = node.phase {
+                let last = node.directory.attempts()?.last().copied();
+                let progress = last.and_then(|attempt| node.directory.progress_of(attempt));
+                self.display.show_active(at, &self.entries[at].label, None, progress.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a run that another process executes.
+    fn wait_for_other_process(&mut self, at: usize) {
+        self.nodes[at].phase = Phase::Elsewhere;
+        self.check_interval = TICK;
+    }
+
+    /// Checks the runs that other processes execute.
+    fn check_runs_of_others(&mut self) -> Result<(), Diagnostic> {
+        let mut changed = false;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].phase == Phase::Elsewhere {
+                self.check_run_of_other(at)?;
+                changed |= self.nodes[at].phase != Phase::Elsewhere;
+            }
+        }
+        self.checked = Instant::now();
+        self.check_interval = if changed { TICK } else { (2 * self.check_interval).min(MAX_CHECK_INTERVAL) };
+        Ok(())
+    }
+
+    fn check_run_of_other(&mut self, at: usize) -> Result<(), Diagnostic> {
+        match self.state(at)? {
+            State::Running { claim, status, .. } => {
+                let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
+                let progress = status.as_ref().map(|status| &status.progress);
+                self.display.show_active(at, &label, Some(&place), progress);
+                return Ok(());
+            }
+            State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                self.nodes[at].phase = Phase::Waiting;
+                self.handle_failure_elsewhere(at, attempt, message);
+            }
+            State::Done(_) => self.mark_done(at),
+            State::Failed { .. } | State::Idle { .. } => {
+                self.nodes[at].phase = Phase::Waiting;
+                self.make_ready(at);
+            }
+        }
+        self.display.remove_active(at);
         Ok(())
     }
 
@@ -844,6 +882,14 @@ const WORKER_PREFIX: &str = "winsign-worker: ";
 fn last_message(stderr: &[String]) -> String {
     let message = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_PREFIX));
     message.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
+}
+
+/// Returns why a worker that exited with this code wrote no result.
+fn describe_failure(code: u8, lines: &[String]) -> String {
+    match last_message(lines) {
+        message if message.is_empty() => format!("the worker exited with code {code} and wrote no result"),
+        message => message,
+    }
 }
 
 fn describe_kill(signal: i32, memory_ran_out: bool) -> String {

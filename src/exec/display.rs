@@ -75,6 +75,11 @@ impl Display {
         });
     }
 
+    /// Returns true if active runs are shown.
+    pub fn shows_runs(&self) -> bool {
+        self.visible
+    }
+
     /// Shows or updates the line of an active run; `place` is the process of another dispatcher that executes it.
     pub fn show_active(&mut self, key: usize, label: &str, place: Option<&str>, progress: Option<&Progress>) {
         if !self.visible {

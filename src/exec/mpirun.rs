@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use tokio::process::Command;
+use winsign_core::text::shell_word;
 
 use super::Options;
 use super::hosts::split_user;
@@ -81,46 +82,48 @@ fn arguments(
     if is_root {
         arguments.push("--allow-run-as-root".into());
     }
-    // By default each rank is bound to one core, which its threads would share. The number of ranks per host is chosen here;
-    // Slurm would count the requested tasks.
-    arguments.extend(["--bind-to", "none", "--oversubscribe"].map(OsString::from));
-    let contexts = contexts(&seat.parts);
-    // In a Slurm job, mpirun overrides the numbers in a list of several hosts, but not those of `ppr`.
-    let mapping = if contexts.len() > 1 { "slot".to_string() } else { format!("ppr:{}:node", seat.parts[0].ranks()) };
-    arguments.extend(["--map-by".into(), mapping.into()]);
-    for (at, hosts) in contexts.into_iter().enumerate() {
-        if at > 0 {
-            arguments.push(":".into());
-        }
-        arguments.extend(ranks_on(hosts));
-        for name in &names {
-            arguments.extend(["-x".into(), name.into()]);
-        }
-        for (name, value) in hosts[0].gpu_variables(true) {
-            arguments.extend(["-x".into(), format!("{name}={value}").into()]);
-        }
-        arguments.push(options.worker.clone().into());
-        arguments.extend(options.worker_arguments(run, launch));
+    // By default each rank is bound to one core, which its threads would share. The host of each rank is chosen here; Slurm
+    // would count the requested tasks.
+    let hosts = host_of_each_rank(&seat.parts);
+    let ranks = hosts.len().to_string();
+    arguments.extend(["--bind-to", "none", "--oversubscribe", "--map-by", "seq"].map(OsString::from));
+    arguments.extend(["--host", &hosts.join(","), "-np", &ranks].map(OsString::from));
+    for name in &names {
+        arguments.extend(["-x".into(), name.into()]);
     }
+    arguments.extend(with_gpus(&seat.parts).into_iter().map(OsString::from));
+    arguments.push(options.worker.clone().into());
+    arguments.extend(options.worker_arguments(run, launch));
     arguments
 }
 
-/// Returns the contexts of a command line, by their hosts: one for all if they have equal numbers of ranks and the same
-/// variables, otherwise one for each. Some versions of OpenMPI 5 crash with several contexts.
-fn contexts(parts: &[Part]) -> Vec<&[Part]> {
-    let describe = |part: &Part| (part.ranks(), part.gpu_variables(true));
-    match parts.iter().all(|part| describe(part) == describe(&parts[0])) {
-        true => vec![parts],
-        false => parts.chunks(1).collect(),
+/// Returns the name of the host of each rank, without its user.
+fn host_of_each_rank(parts: &[Part]) -> Vec<&str> {
+    parts.iter().flat_map(|part| std::iter::repeat_n(split_user(&part.name).1, part.ranks())).collect()
+}
+
+/// Returns the arguments that give the ranks their GPUs: options of mpirun, or a shell if they differ between hosts, because
+/// OpenMPI 5.0 crashes where a command line has different options for several hosts.
+fn with_gpus(parts: &[Part]) -> Vec<String> {
+    let variables = parts[0].gpu_variables(true);
+    match parts.iter().all(|part| part.gpu_variables(true) == variables) {
+        true => variables.into_iter().flat_map(|(name, value)| ["-x".to_string(), format!("{name}={value}")]).collect(),
+        false => ["sh", "-c", &choose_gpus(parts)].map(str::to_string).into(),
     }
 }
 
-/// Returns the hosts of a context, and their ranks.
-fn ranks_on(hosts: &[Part]) -> [OsString; 4] {
-    let names: Vec<String> =
-        hosts.iter().map(|host| format!("{}:{}", split_user(&host.name).1, host.ranks())).collect();
-    let ranks: usize = hosts.iter().map(Part::ranks).sum();
-    ["--host".to_string(), names.join(","), "-np".to_string(), ranks.to_string()].map(OsString::from)
+/// Returns a line of shell that sets the variables of a rank's host, and executes its arguments.
+fn choose_gpus(parts: &[Part]) -> String {
+    let (mut line, mut first) = (String::new(), 0);
+    for part in parts {
+        let variables = part.gpu_variables(true).into_iter();
+        let assignments: Vec<String> =
+            variables.map(|(name, value)| format!("{name}={}", shell_word(&value))).collect();
+        // The last of these that applies is that of the rank's own host.
+        line += &format!("[ $OMPI_COMM_WORLD_RANK -lt {first} ] || export {}; ", assignments.join(" "));
+        first += part.ranks();
+    }
+    line + r#"exec "$0" "$@""#
 }
 
 /// Returns the variables with the options of ssh, if the hosts have a user: `--host` does not take one. OpenMPI 5 reads another
@@ -145,11 +148,10 @@ fn forwarded(ours: impl Iterator<Item = String>) -> Vec<String> {
 
 /// Returns why a run did not start, on one line: the message of ssh, or the text box of mpirun.
 fn reason(stderr: &[String]) -> String {
-    let said = |line: &&String| !line.trim().is_empty() && !line.starts_with("Warning: Permanently added");
     let (boxed, bare) = by_origin(stderr);
-    let lines = if bare.iter().any(said) { bare } else { boxed };
+    let lines = if bare.is_empty() { boxed } else { bare };
     // A box starts with the error; possible causes follow.
-    lines.into_iter().filter(said).take(5).map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    lines.into_iter().take(5).map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the lines that the ranks wrote.
@@ -157,12 +159,20 @@ fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     by_origin(stderr).1.into_iter().cloned().collect()
 }
 
-/// Separates the lines of mpirun's boxes, which have a ruler above and below, from the others.
+/// Returns true for lines without text, to which OpenMPI 5.0 adds zero bytes, and for warnings that every start can print.
+fn says_nothing(line: &str) -> bool {
+    line.chars().all(|character| character.is_whitespace() || character.is_control())
+        || line.starts_with("Warning: Permanently added")
+        || line.contains(": Warning: setpgid(")
+}
+
+/// Separates the lines of mpirun's boxes, which have a ruler above and below, from the others. Lines that say nothing are left
+/// out.
 fn by_origin(stderr: &[String]) -> (Vec<&String>, Vec<&String>) {
     let is_ruler = |line: &str| line.len() > 20 && line.bytes().all(|byte| byte == b'-');
     let (mut boxed, mut bare) = (vec![], vec![]);
     let mut inside = false;
-    for line in stderr {
+    for line in stderr.iter().filter(|line| !says_nothing(line)) {
         match is_ruler(line) {
             true => inside = !inside,
             false if inside => boxed.push(line),
@@ -209,29 +219,29 @@ mod tests {
     #[test]
     fn command_has_hosts_and_variables_of_the_seat() {
         let built = built(options(hosts(&[("a", 2), ("b", 1)], Share::Even), 3), &["PATH", "NCCL_DEBUG", "OMP_X y"]);
-        let begin = "--bind-to none --oversubscribe --map-by slot --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
+        let begin = "--bind-to none --oversubscribe --map-by seq --host a,a,b -np 3 -x NCCL_DEBUG -x OMP_NUM_THREADS";
         let begin: Vec<&str> = begin.split(' ').collect();
         let worker = ["/bin/the \"worker\"", "--ranks", "3", "--threads", "2", "--stop-with-stdin", "--launch", "t.1"];
         let end = ["--data", "/my data", "--", "/store/runs/3f/3f"];
-        let other: Vec<&str> = ": --host b:1 -np 1 -x NCCL_DEBUG -x OMP_NUM_THREADS".split(' ').collect();
-        assert_eq!(built, [&begin[..], &worker, &end, &other, &worker, &end].concat());
-    }
-
-    #[test]
-    fn hosts_that_are_alike_share_one_context() {
-        let built = built(options(hosts(&[("a", 2), ("b", 2)], Share::Even), 4), &[]).join(" ");
-        assert!(built.contains("--map-by ppr:2:node --host a:2,b:2 -np 4 -x OMP") && !built.contains(" : "), "{built}");
-        let gpus = self::built(options(hosts(&[("a", 2), ("b", 2)], Share::Whole(1)), 4), &[]).join(" ");
-        assert!(gpus.contains("--host a:2,b:2 -np 4") && gpus.contains("CUDA_VISIBLE_DEVICES=0,1"), "{gpus}");
+        assert_eq!(built, [&begin[..], &worker, &end].concat());
     }
 
     #[test]
     fn each_host_gets_its_own_gpus() {
-        let whole = options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3);
-        let built = built(whole, &["CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"]).join(" ");
-        let variables = "-x CUDA_LAUNCH_BLOCKING -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES";
-        assert!(built.contains(&format!("--host a:2 -np 2 {variables}=0,1 /bin")), "{built}");
-        assert!(built.contains(&format!("--host b:1 -np 1 {variables}=0 /bin")), "{built}");
+        let alike = options(hosts(&[("a", 2), ("b", 2)], Share::Whole(1)), 4);
+        let alike = built(alike, &["CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"]).join(" ");
+        let variables = "-x CUDA_LAUNCH_BLOCKING -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES=0,1";
+        assert!(alike.contains(&format!("--host a,a,b,b -np 4 {variables} /bin")), "{alike}");
+
+        let different = built(options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3), &[]);
+        let shell = different.iter().position(|argument| argument == "sh").expect("a shell chooses the GPUs");
+        assert_eq!((&*different[shell + 1], &*different[shell + 3]), ("-c", "/bin/the \"worker\""));
+        for (rank, gpus) in [("0", "0,1"), ("1", "0,1"), ("2", "0")] {
+            let mut chosen = std::process::Command::new("sh");
+            chosen.args(["-c", &different[shell + 2], "printenv", "CUDA_VISIBLE_DEVICES"]);
+            let chosen = chosen.env("OMPI_COMM_WORLD_RANK", rank).output().unwrap();
+            assert_eq!(String::from_utf8(chosen.stdout).unwrap().trim(), gpus, "rank {rank}");
+        }
 
         let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
         let variables = "-x CUDA_VISIBLE_DEVICES=0 -x WINSIGN_GPU_SHARE=0.2500 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
@@ -244,7 +254,7 @@ mod tests {
         let seat = options.slots.clone().take(2, Instant::now()).unwrap();
         let variables = ["OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"].map(|name| (name, "-l me".to_string()));
         assert_eq!(agent_options(&seat), variables);
-        assert!(built(options, &[]).join(" ").contains("--host a:1,b:1 -np 2"));
+        assert!(built(options, &[]).join(" ").contains("--host a,b -np 2"));
     }
 
     #[test]
@@ -265,5 +275,9 @@ mod tests {
         assert_eq!(reason(&lines(&missing)), "mpirun was unable to launch it: Executable: /bin/x Node: b");
         let failed = format!("WARN cold\nwinsign-worker: the loss is NaN\n{ruler}\nPrimary job terminated\n{ruler}\n");
         assert_eq!(words_of_ranks(&lines(&failed)), ["WARN cold", "winsign-worker: the loss is NaN"]);
+        let warning = "[a:1] plm:ssh: Warning: setpgid(8,8) failed";
+        let lost = format!("{warning}\n{ruler}\nPRTE has lost a daemon.\n\n  HNP daemon : [a]\n{ruler}\n\0\n");
+        assert_eq!(words_of_ranks(&lines(&lost)), [""; 0]);
+        assert_eq!(reason(&lines(&lost)), "PRTE has lost a daemon. HNP daemon : [a]");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use strum::VariantArray;
-use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
+use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem, Schedule};
 
 use super::Chain;
 use super::combine::Point;
@@ -72,16 +72,25 @@ pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Diagnostic
     }
 }
 
-/// Returns an error for rewinding to an epoch beyond those of level 0.
+/// Returns an error for rewinding to an epoch beyond those of level 0, or between changes of its learning rate: the
+/// network of such an epoch is trained apart, at a constant rate.
 pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Diagnostic> {
-    let (epoch, last) = (point.whole("ticket.rewind_epoch"), point.whole("ticket.warmup_epochs"));
-    if point.word::<Method>("ticket.method") != Method::Imp || epoch <= last {
+    let (epoch, last) = (point.number("ticket.rewind_epoch"), point.number("ticket.warmup_epochs"));
+    let schedule: Schedule = point.word("ticket.schedule");
+    let at_first_rate = schedule.epochs_at_first_rate(last);
+    if point.word::<Method>("ticket.method") != Method::Imp || epoch <= at_first_rate || epoch == last {
         return Ok(());
     }
-    let item = section.axis("ticket.rewind_epoch").and_then(|axis| axis.item_for(Value::Whole(epoch), 0));
+    let item = section.axis("ticket.rewind_epoch").and_then(|axis| axis.item_for(Value::Whole(epoch.into()), 0));
     let place = item.map_or(section.place, |item| item.place);
-    let message = format!("`ticket.rewind_epoch: {epoch}` is beyond the epochs of level 0, {last}");
-    Err(Diagnostic::at(place, message, "lower it, or raise `warmup_epochs`"))
+    let setting = format!("`ticket.rewind_epoch: {epoch}`");
+    if epoch > last {
+        let message = format!("{setting} is beyond the epochs of level 0, {last}");
+        return Err(Diagnostic::at(place, message, "lower it, or raise `warmup_epochs`"));
+    }
+    let message = format!("{setting} is after the first change of the learning rate of level 0");
+    let help = format!("use {at_first_rate} or less, {last}, the last epoch of level 0, or `schedule: constant`");
+    Err(Diagnostic::at(place, message, help))
 }
 
 pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) -> Result<(), Diagnostic> {

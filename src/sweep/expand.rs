@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
+use winsign_core::settings::{Between, Inherit, Method, Problem, Seeds, Training};
 
 use super::checks::{
     check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
@@ -352,7 +352,7 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
         lr: point.real("ticket.lr"),
         momentum: point.real("ticket.momentum"),
         weight_decay: point.real("ticket.weight_decay"),
-        schedule: Schedule::Constant,
+        schedule: point.word("ticket.schedule"),
         precision: point.word("ticket.precision"),
     };
     let method = point.word("ticket.method");

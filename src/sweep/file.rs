@@ -121,7 +121,8 @@ impl Section {
 
     /// Returns an error for a setting of the search for tickets beside an imported ticket.
     fn check_import(&self) -> Result<(), Diagnostic> {
-        const TO_FIND_ONE: [&str; 6] = ["method", "levels", "prune_ratio", "warmup_epochs", "epochs", "rewind_epoch"];
+        const TO_FIND_ONE: [&str; 7] =
+            ["method", "levels", "prune_ratio", "warmup_epochs", "epochs", "rewind_epoch", "schedule"];
         let imported = self.axis("ticket.imported").is_some();
         let of_search =
             |axis: &&Axis| self.block == Block::Ticket && (axis.key.is_seed() || TO_FIND_ONE.contains(&axis.key.name));

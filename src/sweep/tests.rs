@@ -88,6 +88,15 @@ fn digits_have_complete_defaults() {
     assert!(chain.connects.iter().all(|connect| (connect.points, connect.batch) == (11, 64)));
 }
 
+/// A transfer has a schedule of its own.
+#[test]
+fn schedule_of_ticket_is_that_of_every_level() {
+    let sweep = expanded("ticket: {method: imp, warmup_epochs: 160, epochs: 160, schedule: cosine}\ntransfer:");
+    let chain = &sweep.chains[0];
+    assert_eq!((chain.warmup.schedule, chain.training.schedule), (Schedule::Cosine, Schedule::Cosine));
+    assert_eq!(chain.transfers[0].training.schedule, Schedule::MultiStep);
+}
+
 #[test]
 fn blocks_are_optional() {
     let sweep = expanded("");
@@ -461,6 +470,8 @@ fn bad_input_is_explained_at_its_place() {
         // Settings without effect, or beyond what there is
         ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block uses `imp`", "remove it, or add `imp` to `method`"),
         ("ticket: {method: [lrr, imp], warmup_epochs: 3, rewind_epoch: [2, 4]}", 3, 66, "`ticket.rewind_epoch: 4` is beyond the epochs of level 0, 3", "lower it, or raise `warmup_epochs`"),
+        ("ticket: {method: imp, warmup_epochs: 6, rewind_epoch: [0, 3, 4], schedule: multi-step}", 3, 62, "`ticket.rewind_epoch: 4` is after the first change of the learning rate of level 0", "use 3 or less, 6, the last epoch of level 0, or `schedule: constant`"),
+        ("ticket: {imported: 3f09c2aa41d07e553f09c2aa41d07e55, schedule: cosine}", 3, 64, "`ticket.schedule` has no effect on an imported ticket", "remove it, or put `imported` into a separate `ticket` block"),
         ("ticket: {method: imp, rewind_epoch: -1}", 3, 37, "`ticket.rewind_epoch` must be a whole number from 0 to 1,000,000, found `-1`", "for example `rewind_epoch: 0`"),
         ("transfer:\n  - {inherit: sign}\n  - {inherit: [mask, random-sign, dense], flip: 0.1}", 5, 49, "`transfer.flip` has no effect: this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`"),
         ("transfer: {inherit: sign, flip: 1.5}", 3, 33, "`transfer.flip` must be a number from 0 to 1, found `1.5`", "for example `flip: 0.1`"),

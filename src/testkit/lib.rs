@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod cluster;
 pub mod made_up;
+pub mod simulation;
 pub mod slurm_box;
 pub mod study;
 

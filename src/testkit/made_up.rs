@@ -94,7 +94,7 @@ fn remaining_ratio(label: &Label) -> f64 {
     (0..label.level).fold(1.0, |ratio, _| 0.5 * ratio)
 }
 
-fn metrics(planned: &PlannedRun) -> Vec<EpochMetrics> {
+pub(crate) fn metrics(planned: &PlannedRun) -> Vec<EpochMetrics> {
     let epoch = |epoch: u32| EpochMetrics {
         epoch,
         lr: 0.1,
@@ -106,7 +106,7 @@ fn metrics(planned: &PlannedRun) -> Vec<EpochMetrics> {
     (1..=4).map(epoch).collect()
 }
 
-fn outcome(planned: &PlannedRun) -> Outcome {
+pub(crate) fn outcome(planned: &PlannedRun) -> Outcome {
     let (remaining_ratio, test_error, test_loss) = (remaining_ratio(&planned.label), test_error(planned), 0.25);
     match &planned.run.settings {
         Settings::Ticket(_) | Settings::Import(_) => {

@@ -1,4 +1,4 @@
-//! A Slurm 24.11 with accounting for one test, in a Debian of its own (see `tests/slurm/box`). Only for root.
+//! A Slurm 24.11 with accounting, and an OpenMPI 5, for one test, in a Debian of its own (see `tests/slurm/box`). Only for root.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -22,7 +22,8 @@ impl SlurmBox {
     /// Starts a cluster in a new box, and waits until its nodes are idle.
     pub fn start(settings: Settings) -> SlurmBox {
         let mut start = Command::new(script());
-        start.arg("start").arg(target().join("slurm-box")).arg(repository()).args(folders_of_libraries());
+        let root = std::env::var_os("BOX_ROOT").map_or(target().join("slurm-box"), PathBuf::from);
+        start.arg("start").arg(root).arg(repository()).args(folders_of_libraries());
         let mut holder = start.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut number = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut number).unwrap();
@@ -36,6 +37,15 @@ impl SlurmBox {
     pub fn start_second(&self, settings: Settings) -> &'static str {
         self.start_cluster(SECOND, &settings, &["CLUSTER_PORT=22000", &format!("CLUSTER_JOINS={CLUSTER}")]);
         "winsign22000"
+    }
+
+    /// Starts hosts without Slurm, and returns their names, and the variable with which mpirun reaches them.
+    pub fn start_hosts(&self, count: u16) -> (Vec<String>, String) {
+        let mut start = self.command("root", "env");
+        start.args(["CLUSTER_MODE=netns", "CLUSTER_PORT=23000", &format!("CLUSTER_NODES={count}")]);
+        succeed(start.arg(repository().join("tests/slurm/cluster")).args(["hosts", HOSTS]));
+        let names = (1..=count).map(|host| format!("node23000-{host}")).collect();
+        (names, format!("PRTE_MCA_plm_ssh_agent={HOSTS}/agent"))
     }
 
     fn start_cluster(&self, folder: &str, settings: &Settings, variables: &[&str]) {
@@ -100,6 +110,9 @@ const CLUSTER: &str = "/run/cluster";
 
 /// The folder of the second cluster.
 const SECOND: &str = "/run/second";
+
+/// The folder of hosts without Slurm.
+const HOSTS: &str = "/run/hosts";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCE: &str = "device/libtorch.cpp";
+const SOURCES: [&str; 2] = ["device/libtorch.cpp", "device/activations.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={SOURCE}");
+    for source in SOURCES {
+        println!("cargo:rerun-if-changed={source}");
+    }
     let libtorch = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys has found libtorch");
     println!("cargo:libtorch={libtorch}");
     // The tests of this crate need this path.
@@ -20,6 +22,6 @@ fn main() {
         .include(include)
         .std("c++17")
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file(SOURCE)
+        .files(SOURCES)
         .compile("winsign_libtorch");
 }

@@ -16,13 +16,13 @@ use tch::{Device, Kind, Tensor};
 use winsign_core::settings::{Architecture, Dataset, Inherit, Optimizer, Precision, Problem, Schedule, Training};
 
 use crate::data::batches::Batch;
+use crate::failure::first_line;
 use crate::lmc::interpolate;
 use crate::model::{Layout, Mode, Network, Role, Weights};
 use crate::prune::{prune, start_of};
 use crate::train::evaluate::update_statistics;
 use crate::train::optimizer;
 use crate::train::step::forward_backward;
-use crate::worker::first_line;
 
 /// The floating-point type and the device of a comparison.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@ pub mod comm;
 mod connect;
 pub mod data;
 pub mod device;
+pub mod failure;
 pub mod golden;
 mod import;
 pub mod lmc;

@@ -45,6 +45,8 @@ pub struct ExecOptions {
     pub data: PathBuf,
     /// The number of threads for computing, and for reading images.
     pub threads: u32,
+    /// True if activations are kept in the memory of the host.
+    pub activations_on_host: bool,
     /// The interval at which checkpoints are saved within an epoch.
     pub checkpoint_every: Duration,
     /// True once this process was asked to stop.
@@ -57,6 +59,7 @@ impl Default for ExecOptions {
             device: Device::Cpu,
             data: PathBuf::new(),
             threads: 0,
+            activations_on_host: false,
             checkpoint_every: Duration::ZERO,
             stop: Arc::default(),
         }
@@ -90,6 +93,11 @@ impl Session {
     /// Returns the ranks as workers of evaluations.
     pub fn workers(&self) -> Workers<'_> {
         Workers { comm: self.comm(), stop: &self.options.stop }
+    }
+
+    /// Returns the options of the execution.
+    pub fn options(&self) -> &ExecOptions {
+        &self.options
     }
 
     /// Returns the place of this rank.

@@ -1,6 +1,5 @@
 //! The program `winsign-worker`, which executes exactly one run directory, and exits.
 
-use std::any::Any;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +26,7 @@ use winsign_data::DEFAULT_ROOT;
 use super::comm::{self, Comm, Place, Ranks, print_message, pulse};
 use super::device::{GpuId, nvml};
 use super::session::{self, ExecOptions, Session};
-use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
+use super::{Error, Finished, Result, connect, device, failure, import, memory, numerics, ticket, transfer};
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]
@@ -138,7 +137,7 @@ pub fn main() -> ExitCode {
 
 /// Claims the run, computes it together with the other ranks, and commits its result; returns the exit code.
 fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
-    let (file, attempt) = match claim(arguments, &ranks) {
+    let Claimed { file, activations_on_host, attempt } = match claim(arguments, &ranks) {
         Ok(Some(claimed)) => claimed,
         Ok(None) => return finish(ranks, None, Ok(())),
         Err(error) => return finish(ranks, None, Err(error)),
@@ -147,8 +146,15 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         Ok(assigned) => assigned,
         Err(error) => return finish(ranks, attempt, Err(error)),
     };
+    if activations_on_host {
+        tracing::info!(
+            "an earlier attempt had too little memory of a GPU: keeping activations in the memory of the host"
+        );
+        device::keep_activations_on_host(true);
+    }
     let options = ExecOptions {
         device,
+        activations_on_host,
         data: arguments.data.clone(),
         threads: arguments.threads,
         checkpoint_every: Duration::from_secs_f64(arguments.checkpoint_every),
@@ -162,7 +168,7 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
     let (ranks, attempt) = session.into_parts();
     drop(monitor);
     let measured = attempt.as_ref().and_then(Attempt::gpu_utilization);
-    let usage = usage(&*ranks.comm, device, measured);
+    let usage = usage(&*ranks.comm, device, measured, activations_on_host);
     if let Some(peak) = usage.gpu_peak_memory {
         tracing::info!("peak memory of the GPU: {:.2} GB", peak as f64 / 1e9);
     }
@@ -176,22 +182,33 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
     finish(ranks, attempt, committed)
 }
 
-/// A run, and the attempt at it on rank 0.
-type Claimed = (RunFile, Option<Attempt>);
+/// A claimed run.
+struct Claimed {
+    file: RunFile,
+    activations_on_host: bool,
+    /// The attempt on rank 0; `None` on other ranks.
+    attempt: Option<Attempt>,
+}
+
+impl Claimed {
+    /// Returns what rank 0 sends to the others.
+    fn to_bytes(claimed: &Option<Claimed>) -> Vec<u8> {
+        let shared = claimed.as_ref().map(|claimed| (&claimed.file, claimed.activations_on_host));
+        serde_json::to_vec(&shared).expect("a run file serializes")
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Claimed> {
+        let shared: Option<(RunFile, bool)> = serde_json::from_slice(bytes).expect("rank 0 sends valid JSON");
+        shared.map(|(file, activations_on_host)| Claimed { file, activations_on_host, attempt: None })
+    }
+}
 
 /// Claims the run for all ranks; returns `None` if it already has a result. Only rank 0 accesses the run directory.
 fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
     let place = ranks.comm.place();
     let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
-    let to_bytes = |claimed: &Option<Claimed>| {
-        serde_json::to_vec(&claimed.as_ref().map(|(file, _)| file)).expect("a run file serializes")
-    };
-    let from_bytes = |bytes: &[u8]| {
-        let file: Option<RunFile> = serde_json::from_slice(bytes).expect("rank 0 sends valid JSON");
-        file.map(|file| (file, None))
-    };
-    let claimed = session::share(&*ranks.comm, opened, to_bytes, from_bytes)?;
-    if let (Some(watch), Some((_, Some(attempt)))) = (&ranks.watch, &claimed) {
+    let claimed = session::share(&*ranks.comm, opened, Claimed::to_bytes, Claimed::from_bytes)?;
+    if let (Some(watch), Some(Claimed { attempt: Some(attempt), .. })) = (&ranks.watch, &claimed) {
         let (run, number) = (attempt.run.clone(), attempt.number);
         watch.set_on_end(move |code, reason| {
             tracing::error!("{reason}");
@@ -218,16 +235,18 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         Ok(finished) => return finished,
         Err(panic) => panic,
     };
-    let message = format!("libtorch or the worker failed unexpectedly: {}", first_line(&*panic));
+    let ExecOptions { device, activations_on_host, .. } = *session.options();
+    let error = failure::describe(&*panic, device, activations_on_host);
+    let (code, message) = (error.exit_code, error.to_string());
     if let Some(watch) = &session.ranks().watch {
         // The other ranks may be waiting for this one.
-        watch.fail(exit::FAILURE, &message);
+        watch.fail(code, &message);
     }
     print_message(&message);
     if let Some(attempt) = session.attempt() {
-        let _ = winsign_core::attempt::end_attempt(&attempt.run, attempt.number, &End::Failed { message });
+        let _ = winsign_core::attempt::end_attempt(&attempt.run, attempt.number, &unfinished_end(code, &message));
     }
-    std::process::exit(exit::FAILURE.into());
+    std::process::exit(code.into());
 }
 
 /// Commits the result of the run.
@@ -287,7 +306,8 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
         place.ranks,
         arguments.threads
     );
-    Ok(Some((file, Some(attempt))))
+    let activations_on_host = attempt.activations_on_host;
+    Ok(Some(Claimed { file, activations_on_host, attempt: Some(attempt) }))
 }
 
 /// Chooses the device of this rank, and prepares it. On rank 0 it also returns the GPUs that ranks on the
@@ -307,11 +327,12 @@ fn prepare_device(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings)
 }
 
 /// Returns the resources that all ranks together have used so far. The utilization of GPUs is measured at rank 0.
-fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization>) -> Usage {
+fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization>, activations_on_host: bool) -> Usage {
     let own = Usage {
         peak_memory: memory::peak(),
         gpus: if device.is_cuda() { gpu_share(std::env::var(GPU_SHARE).ok().as_deref()) } else { 0.0 },
         gpu_peak_memory: device::peak_memory(device),
+        activations_on_host: activations_on_host.then(|| device::activations_on_host().peak),
         gpu_utilization,
     };
     let all = comm.gather(&serde_json::to_vec(&own).expect("plain data"));
@@ -320,6 +341,7 @@ fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization
         peak_memory: one.peak_memory.max(other.peak_memory),
         gpus: one.gpus + other.gpus,
         gpu_peak_memory: one.gpu_peak_memory.max(other.gpu_peak_memory),
+        activations_on_host: one.activations_on_host.max(other.activations_on_host),
         gpu_utilization: one.gpu_utilization.or(other.gpu_utilization),
     })
     .expect("this rank is among all")
@@ -386,6 +408,7 @@ fn unfinished_end(code: u8, message: &str) -> End {
     match code {
         // If the ranks or the device cannot compute the run, another attempt would fail as well.
         exit::FAILURE | exit::USAGE => End::Failed { message: message.to_string() },
+        exit::OUT_OF_GPU_MEMORY => End::OutOfGpuMemory { message: message.to_string() },
         // The run can resume once the cause is gone.
         _ => End::Interrupted,
     }
@@ -408,13 +431,6 @@ fn training(settings: &Settings) -> Option<&Training> {
         Settings::Transfer(transfer) => Some(&transfer.training),
         Settings::Import(_) | Settings::Connect(_) | Settings::Matrix(_) | Settings::Plane(_) => None,
     }
-}
-
-/// Returns the first line of the message of a panic.
-pub fn first_line(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see the log");
-    text.lines().next().unwrap_or_default()
 }
 
 /// Logs events from `info` up to a file, and warnings also to standard error. Errors are reported by `main`.
@@ -448,7 +464,8 @@ fn parse_seconds(text: &str) -> std::result::Result<f64, String> {
 
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        tracing::error!("{panic}");
+        let place = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
+        tracing::error!("panic{place}: {}", failure::message(panic.payload()));
     }));
 }
 
@@ -476,8 +493,9 @@ mod tests {
 
     #[test]
     fn usage_on_the_cpu_has_no_gpu_and_the_largest_peak() {
-        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, None));
+        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, None, false));
         assert!(all.iter().all(|usage| usage.gpus == 0.0 && usage.gpu_peak_memory.is_none()));
+        assert!(all.iter().all(|usage| usage.activations_on_host.is_none()));
         assert!(all[0].peak_memory.is_some() && all.iter().all(|usage| usage == &all[0]));
     }
 
@@ -485,7 +503,7 @@ mod tests {
     fn gpu_utilization_of_rank_0_is_that_of_all() {
         let measured =
             GpuUtilization { gpus: 3, mean: Some(50.0), lowest: Some(40.0), last_minute: None, peak_memory: None };
-        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, comm.place().is_root().then_some(measured)));
+        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, comm.place().is_root().then_some(measured), false));
         assert!(all.iter().all(|usage| usage.gpu_utilization == Some(measured)), "{all:?}");
     }
 }

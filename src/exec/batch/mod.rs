@@ -7,6 +7,7 @@
 //!
 //! Everything that depends on the batch system is behind the trait [`scheduler::Scheduler`].
 
+pub mod array_file;
 pub mod arrays;
 pub(crate) mod command;
 pub mod failed_nodes;

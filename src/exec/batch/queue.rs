@@ -159,7 +159,7 @@ impl Queue {
             View::Full => None,
         };
         if let Some(note) = unseen {
-            for run in arrays.iter().flat_map(|index| index.tasks.iter().flatten()) {
+            for run in live.submission.runs() {
                 self.of_run.insert(run.clone(), Place { job: None, note: note.clone(), state: PlaceState::Waiting });
             }
         }
@@ -182,7 +182,7 @@ impl Queue {
             let note = "will be submitted within the limits of the cluster";
             for (array, index) in arrays.iter().enumerate() {
                 let Some(rest) = live.submission.rest(array, parts) else { continue };
-                for run in index.tasks[*rest.start() as usize..].iter().flatten() {
+                for run in index.tasks.runs().iter().skip(*rest.start() as usize).flatten() {
                     self.of_run
                         .insert(run.clone(), Place { job: None, note: note.to_string(), state: PlaceState::Waiting });
                 }

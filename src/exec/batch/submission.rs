@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! STORE/submissions/3f09c2aa/
-//!     submission.json     the study, how jobs execute runs, and the runs of each task of each array
-//!     arrays/0.json       the runs of an array, and their inputs
+//!     submission.json     the study, how jobs execute runs, and the number of tasks of each array
+//!     tasks.json          the identities of the runs of each task of each array
+//!     arrays/0.runs       the runs of an array, and their inputs
 //!     arrays/0.sh         the script of its jobs
 //!     arrays/0.job        its job number, once it is submitted; if it was submitted in parts, a line for each: 17 0-5
 //!     log/0_17            the log of task 17 of array 0
@@ -26,19 +27,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use winsign_core::error::Result as StoreResult;
-use winsign_core::settings::Settings;
 use winsign_core::text::printable;
 use winsign_core::{Run, RunId, files};
 
 use super::Error;
+use super::array_file::{self, ArrayRun};
 use super::profile::Profile;
 use super::scheduler::{Job, JobTasks, Scheduler};
 use super::tasks::Tasks;
 use crate::Entry;
 use crate::launcher::Wanted;
 
-/// The version of the layout above.
-const FORMAT: u32 = 1;
+/// The version of the layout above. In version 1, `submission.json` had the runs of each task, and `arrays/N.json` those of each
+/// array, so every job read all runs of its array.
+const FORMAT: u32 = 2;
+const TASKS: &str = "tasks.json";
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
 const OVER: &str = "over";
@@ -101,24 +104,48 @@ impl Execution {
 /// The summary of an array.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrayIndex {
-    pub tasks: Vec<Vec<RunId>>,
+    pub tasks: TaskList,
     /// Earlier arrays of this submission that must end first.
     pub after: Vec<usize>,
     /// Jobs of earlier submissions that must end first.
     pub after_jobs: Vec<String>,
 }
 
-/// The content of `arrays/N.json`: runs, each after its inputs.
-#[derive(Debug, Serialize, Deserialize)]
-struct ArrayFile {
-    runs: Vec<ArrayRun>,
+/// The tasks of an array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TaskList {
+    /// Their number. Jobs do not read the runs of other tasks.
+    Number(usize),
+    /// The runs of each task.
+    Runs(Vec<Vec<RunId>>),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ArrayRun {
-    pub label: String,
-    pub settings: Settings,
-    pub inputs: Vec<RunId>,
+impl TaskList {
+    pub fn len(&self) -> usize {
+        match self {
+            TaskList::Number(number) => *number,
+            TaskList::Runs(tasks) => tasks.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the runs of each task; returns an empty list if they have not been read.
+    pub fn runs(&self) -> &[Vec<RunId>] {
+        match self {
+            TaskList::Number(_) => &[],
+            TaskList::Runs(tasks) => tasks,
+        }
+    }
+}
+
+/// The content of `tasks.json`: the runs of each task of each array.
+#[derive(Debug, Serialize, Deserialize)]
+struct TasksFile {
+    arrays: Vec<Vec<Vec<RunId>>>,
 }
 
 /// A submission's directory, and the content of its file.
@@ -139,8 +166,12 @@ pub struct Part {
 
 /// An array with its runs and its script, ready to be written.
 pub struct Prepared {
-    pub index: ArrayIndex,
-    pub runs: Vec<ArrayRun>,
+    /// The runs of each task.
+    pub tasks: Vec<Vec<RunId>>,
+    pub after: Vec<usize>,
+    pub after_jobs: Vec<String>,
+    /// The runs of all tasks and their inputs, each run after its inputs.
+    pub runs: Vec<(RunId, ArrayRun)>,
     pub script: String,
 }
 
@@ -157,6 +188,13 @@ impl SubmissionFile {
             profile,
             arrays: vec![],
         }
+    }
+
+    fn with_tasks(mut self, tasks: TasksFile) -> SubmissionFile {
+        for (index, tasks) in self.arrays.iter_mut().zip(tasks.arrays) {
+            index.tasks = TaskList::Runs(tasks);
+        }
+        self
     }
 }
 
@@ -177,21 +215,37 @@ impl Submission {
         let path = Submission::path_of(store, id);
         files::create_directory(&path.join("arrays"))?;
         files::create_directory(&path.join("log"))?;
-        for (number, Prepared { index, runs, script }) in arrays.into_iter().enumerate() {
+        let mut all_tasks = vec![];
+        for (number, Prepared { tasks, after, after_jobs, runs, script }) in arrays.into_iter().enumerate() {
             let folder = path.join("arrays");
-            files::write_ephemeral(&folder.join(format!("{number}.json")), &files::seal(&ArrayFile { runs }))?;
+            files::write_ephemeral(&folder.join(format!("{number}.runs")), &array_file::encode(&runs, &tasks))?;
             files::write_ephemeral(&folder.join(format!("{number}.sh")), script.as_bytes())?;
-            file.arrays.push(index);
+            file.arrays.push(ArrayIndex { tasks: TaskList::Number(tasks.len()), after, after_jobs });
+            all_tasks.push(tasks);
         }
+        let tasks = TasksFile { arrays: all_tasks };
+        files::write_ephemeral(&path.join(TASKS), &files::seal(&tasks))?;
         files::write_atomic(&path.join("submission.json"), &files::seal(&file))?;
-        Ok(Submission { id: id.to_string(), path, file })
+        Ok(Submission { id: id.to_string(), path, file: file.with_tasks(tasks) })
     }
 
     /// Reads a submission; returns `None` if it does not exist or was not written completely.
     pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
+        let Some(mut submission) = Submission::open_in_job(path)? else { return Ok(None) };
+        if submission.file.format > 1 {
+            let tasks_path = path.join(TASKS);
+            let missing = || winsign_core::Error::damaged(&tasks_path, "the file is missing");
+            submission.file = submission.file.with_tasks(files::read_sealed(&tasks_path)?.ok_or_else(missing)?);
+        }
+        Ok(Some(submission))
+    }
+
+    /// Reads a submission like [`Submission::open`], but not which runs its tasks execute, so that the start of a job does not
+    /// depend on the size of the study.
+    pub fn open_in_job(path: &Path) -> StoreResult<Option<Submission>> {
         let file_path = path.join("submission.json");
         let Some(file) = files::read_sealed::<SubmissionFile>(&file_path)? else { return Ok(None) };
-        if file.format != FORMAT {
+        if file.format > FORMAT {
             return Err(winsign_core::Error::Format { path: file_path, found: file.format, expected: FORMAT });
         }
         let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -231,45 +285,37 @@ impl Submission {
 
     /// Returns the runs that a task executes and their inputs, each run after its inputs.
     pub fn entries(&self, array: usize, task: usize) -> StoreResult<Vec<Entry>> {
-        let path = self.path.join("arrays").join(format!("{array}.json"));
-        let missing = |what: &str| {
-            let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
-            winsign_core::Error::damaged(&path, format!("there is no {what}; {way_out}"))
-        };
-        let ArrayFile { runs } = files::read_sealed(&path)?.ok_or_else(|| missing("such file"))?;
-        let pack = self.file.arrays.get(array).and_then(|index| index.tasks.get(task));
-        let mut needed: HashSet<RunId> = pack.ok_or_else(|| missing("such task"))?.iter().cloned().collect();
-        let mut entries = vec![];
-        // In reverse, so that dependents come before their inputs.
-        for ArrayRun { label, settings, inputs } in runs.into_iter().rev() {
-            let run = Run::new(settings, inputs);
-            if needed.contains(&run.id) {
-                needed.extend(run.inputs.iter().cloned());
-                entries.push(Entry { run, label, forgiven: 0 });
-            }
-        }
-        entries.reverse();
-        Ok(entries)
+        let tasks = self.file.arrays.get(array).map_or(0, |index| index.tasks.len());
+        let runs = array_file::read_task(&self.runs_path(array), tasks, task)?;
+        let entry =
+            |ArrayRun { label, settings, inputs }| Entry { run: Run::new(settings, inputs), label, forgiven: 0 };
+        Ok(runs.into_iter().map(entry).collect())
+    }
+
+    fn runs_path(&self, array: usize) -> PathBuf {
+        self.path.join("arrays").join(format!("{array}.runs"))
     }
 
     /// Returns the runs of all its tasks.
     pub fn runs(&self) -> impl Iterator<Item = &RunId> {
-        self.file.arrays.iter().flat_map(|index| index.tasks.iter().flatten())
+        self.file.arrays.iter().flat_map(|index| index.tasks.runs().iter().flatten())
     }
 
     /// Returns the runs of a task.
     pub fn runs_of(&self, array: usize, task: u32) -> &[RunId] {
         let index = self.file.arrays.get(array);
-        index.and_then(|index| index.tasks.get(task as usize)).map_or(&[], Vec::as_slice)
+        index.and_then(|index| index.tasks.runs().get(task as usize)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the runs that are inputs of others in this submission.
     pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
         let mut needed = HashSet::new();
         for array in 0..self.file.arrays.len() {
-            let path = self.path.join("arrays").join(format!("{array}.json"));
-            let file: Option<ArrayFile> = files::read_sealed(&path)?;
-            needed.extend(file.into_iter().flat_map(|file| file.runs).flat_map(|run| run.inputs));
+            let runs = match self.file.format {
+                1 => array_file::read_version_1(&self.path.join("arrays").join(format!("{array}.json")))?,
+                _ => array_file::read_all(&self.runs_path(array))?,
+            };
+            needed.extend(runs.into_iter().flat_map(|run| run.inputs));
         }
         Ok(needed)
     }
@@ -556,7 +602,7 @@ mod tests {
     fn arrays_are_submitted_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
-        file.arrays[0].tasks = vec![vec![]; 13];
+        file.arrays[0].tasks = TaskList::Number(13);
         let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
         fs::create_dir(folder.path().join("arrays")).unwrap();
         assert_eq!(submission.rest(0, &submission.parts().unwrap()), Some(0..=12));

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use winsign_core::error::Result as StoreResult;
-use winsign_core::{RunId, Store, files, lease};
+use winsign_core::{Run, RunId, Store, files, lease};
 use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
+use super::array_file::ArrayRun;
 use super::arrays::{self, Array, Shape};
 use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
@@ -17,7 +18,7 @@ use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Pati
 use super::script::ArrayJob;
 pub use super::send::Again;
 use super::send::{HELD_BY_USER, Sent, record, room, send, send_again, take_lease};
-use super::submission::{ArrayIndex, ArrayRun, Execution, Part, Prepared, Submission, SubmissionFile};
+use super::submission::{Execution, Part, Prepared, Submission, SubmissionFile};
 use super::tasks::Tasks;
 use super::{Error, programs};
 
@@ -126,7 +127,7 @@ fn continue_earlier(plan: &Plan, queue: &Queue) -> Result<Sent, Error> {
 fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<Vec<RunId>> {
     let mut failed = vec![];
     let runs = request.plan.runs.iter().zip(statuses).zip(wanted).filter(|(_, wanted)| **wanted);
-    for ((planned, status), _) in runs {
+    for ((planned, status), _) in runs.filter(|((_, status), _)| status.attempts > 0 || status.damaged.is_some()) {
         let directory = request.store.run(&planned.run.id);
         // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
         if let Some(damaged) = &status.damaged {
@@ -244,18 +245,15 @@ fn prepare(
             tasks: array.tasks.len(),
             at_once: array.at_once,
         };
-        let run = |&at: &usize| ArrayRun {
-            label: runs[at].label.to_string(),
-            settings: runs[at].run.settings.clone(),
-            inputs: runs[at].run.inputs.clone(),
+        let run = |&at: &usize| {
+            let Run { id, settings, inputs } = runs[at].run.clone();
+            (id, ArrayRun { label: runs[at].label.to_string(), settings, inputs })
         };
         let ids = |task: &Vec<usize>| task.iter().map(|&at| runs[at].run.id.clone()).collect();
         Prepared {
-            index: ArrayIndex {
-                tasks: array.tasks.iter().map(ids).collect(),
-                after: array.after.iter().copied().collect(),
-                after_jobs: jobs.into_iter().map(str::to_string).collect(),
-            },
+            tasks: array.tasks.iter().map(ids).collect(),
+            after: array.after.iter().copied().collect(),
+            after_jobs: jobs.into_iter().map(str::to_string).collect(),
             // Plans list runs after their inputs, and sets keep that order.
             runs: all.iter().map(run).collect(),
             script: script.script(),

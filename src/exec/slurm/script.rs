@@ -163,6 +163,11 @@ mod tests {
             has(&wide, "--nodes=2") && has(&wide, "--ntasks-per-node=4") && has(&wide, "--gres=gpu:a100:4"),
             "{wide}"
         );
+        for (option, expected) in [("gpus", "--gpus=a100:8"), ("gpus-per-node", "--gpus-per-node=a100:4")] {
+            let other = profile(&format!("ranks_per_node: 4\ngpu_type: a100\ngpu_option: {option}"));
+            let other = script(&other, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
+            assert!(has(&other, expected) && !other.contains("gres"), "{other}");
+        }
     }
 
     #[test]

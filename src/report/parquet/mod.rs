@@ -246,7 +246,7 @@ mod tests {
             last_minute: None,
             peak_memory: Some(12_000_000_000),
         };
-        let usage = Usage { peak_memory: None, gpus: 4.0, gpu_peak_memory: None, gpu_utilization: Some(utilization) };
+        let usage = Usage { gpus: 4.0, gpu_utilization: Some(utilization), ..Usage::default() };
         records[1].result.as_mut().unwrap().usage = Some(usage);
         let files: HashMap<_, _> = render(&study.report(), &records).into_iter().collect();
         let lines = read(&files["runs.parquet"]);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use winsign_core::settings::{Import, Method, Seeds, Settings, Ticket, Training, Transfer};
+use winsign_core::settings::{Import, Method, Schedule, Seeds, Settings, Ticket, Training, Transfer};
 use winsign_core::{Run, RunId};
 
 use super::{Plan, joins, label};
@@ -65,13 +65,14 @@ fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
 }
 
 /// Returns the network to which IMP rewinds weights: `None` for the initialization, which follows from the seed; level
-/// 0 itself for its last epoch; otherwise level 0 trained for that number of epochs.
+/// 0 itself for its last epoch; otherwise level 0 trained for that number of epochs, in which its learning rate is
+/// constant.
 fn rewind_point(runs: &mut Runs, chain: &Chain, dense: &RunId) -> Option<RunId> {
     match chain.rewind_epoch {
         None | Some(0) => None,
         Some(last) if last == chain.warmup.epochs => Some(dense.clone()),
         Some(epoch) => {
-            let training = Training { epochs: epoch, ..chain.warmup.clone() };
+            let training = Training { epochs: epoch, schedule: Schedule::Constant, ..chain.warmup.clone() };
             Some(add_ticket(runs, chain, 0, &training, vec![]))
         }
     }
@@ -193,6 +194,12 @@ mod tests {
 
         let end_of_level_0 = chain("rewind_epoch: 3");
         assert_eq!(inputs(&end_of_level_0, "imp level 1, seed 1"), ["imp level 0, seed 1", "imp level 0, seed 1"]);
+
+        // Until its rate changes, level 0 is what the rewind point is.
+        let scheduled = chain("schedule: cosine, rewind_epoch: 1");
+        let constant = chain("rewind_epoch: 1");
+        assert_eq!(scheduled.runs[1].run.id, constant.runs[1].run.id);
+        assert_eq!(labels(&scheduled), labels(&constant));
 
         // The rewind point of one chain is level 0 of the other: one run, labeled as a level.
         let shared = planned("ticket: {method: imp, levels: 1, warmup_epochs: [3, 2], rewind_epoch: 2}");

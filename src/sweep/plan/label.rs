@@ -36,8 +36,8 @@ pub(super) fn label(runs: Vec<(Run, Option<Block>)>) -> Vec<PlannedRun> {
         one.label.block = *block;
         if rewind_points.contains(&run.id) {
             one.label.rewind_point = one.settings.iter().find(|(name, _)| *name == WARMUP).and_then(epochs);
-            // The label shows it.
-            one.settings.retain(|(name, _)| *name != WARMUP);
+            // The label shows the epochs, and no rate has changed until then.
+            one.settings.retain(|(name, _)| *name != WARMUP && *name != SCHEDULE);
         }
         places.insert(&run.id, at);
         described.push(one);
@@ -48,6 +48,7 @@ pub(super) fn label(runs: Vec<(Run, Option<Block>)>) -> Vec<PlannedRun> {
 }
 
 const WARMUP: &str = "ticket.warmup_epochs";
+const SCHEDULE: &str = "ticket.schedule";
 
 fn epochs(setting: &(&str, Value)) -> Option<u32> {
     match setting.1 {
@@ -116,7 +117,6 @@ fn describe_ticket(run: &Run, ticket: &Ticket, before: Option<&Described>) -> De
 fn describe_transfer(run: &Run, transfer: &Transfer, ticket: Option<&Described>) -> Described {
     let mut settings = ticket.map(|ticket| ticket.settings.clone()).unwrap_or_default();
     settings.push(("transfer.epochs", whole(transfer.training.epochs)));
-    settings.push(("transfer.schedule", Value::Word(transfer.training.schedule.into())));
     settings.extend(training_settings(&transfer.training, &TRANSFER));
     if transfer.inherit.has_signs() {
         settings.push(("transfer.flip", Value::real(transfer.flip)));
@@ -173,9 +173,17 @@ fn common_settings(ends: &[&Described]) -> Named {
 }
 
 /// The paths of the settings that tickets and transfers have in common.
-const TICKET: [&str; 6] =
-    ["ticket.batch", "ticket.optimizer", "ticket.lr", "ticket.momentum", "ticket.weight_decay", "ticket.precision"];
-const TRANSFER: [&str; 6] = [
+const TICKET: [&str; 7] = [
+    SCHEDULE,
+    "ticket.batch",
+    "ticket.optimizer",
+    "ticket.lr",
+    "ticket.momentum",
+    "ticket.weight_decay",
+    "ticket.precision",
+];
+const TRANSFER: [&str; 7] = [
+    "transfer.schedule",
     "transfer.batch",
     "transfer.optimizer",
     "transfer.lr",
@@ -184,8 +192,9 @@ const TRANSFER: [&str; 6] = [
     "transfer.precision",
 ];
 
-fn training_settings(training: &Training, paths: &[&'static str; 6]) -> impl Iterator<Item = (&'static str, Value)> {
+fn training_settings(training: &Training, paths: &[&'static str; 7]) -> impl Iterator<Item = (&'static str, Value)> {
     let values = [
+        Value::Word(training.schedule.into()),
         whole(training.batch),
         Value::Word(training.optimizer.into()),
         Value::real(training.lr),

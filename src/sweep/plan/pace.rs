@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn resources_are_added_up_and_memory_is_the_peak() {
         let usage = |peak, gpus, gpu_peak_memory| {
-            Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory, gpu_utilization: None })
+            Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory, ..Usage::default() })
         };
         let with = |seconds, usage| {
             let mut status = done(seconds, 0.0);
@@ -398,7 +398,7 @@ mod tests {
     fn gpu_utilization_so_far_is_weighted_by_gpu_hours() {
         let with = |seconds, gpus, gpu_utilization| {
             let mut status = done(seconds, 0.0);
-            let usage = Usage { peak_memory: None, gpus, gpu_peak_memory: None, gpu_utilization };
+            let usage = Usage { gpus, gpu_utilization, ..Usage::default() };
             status.result.as_mut().unwrap().usage = Some(usage);
             status
         };

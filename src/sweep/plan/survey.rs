@@ -122,10 +122,18 @@ fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, stat
     Ok(())
 }
 
+/// If there are more runs than this, those that do not exist are found by listing the 256 folders of the store.
+const MAX_LOOKED_UP: usize = 300;
+
 fn look_up(runs: &[&Run], store: &Store, before: &[RunStatus], clock: &Clock) -> Result<Vec<RunStatus>> {
+    let existing: Option<HashSet<RunId>> = match runs.len() > MAX_LOOKED_UP {
+        true => Some(store.runs()?.into_iter().collect()),
+        false => None,
+    };
     let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
     let looked = parallel::map(&runs, |&(at, run)| match before.get(at) {
         Some(known) if known.state == RunState::Done => Ok(known.clone()),
+        _ if existing.as_ref().is_some_and(|existing| !existing.contains(&run.id)) => Ok(RunStatus::pending()),
         _ => status(&store.run(&run.id), clock),
     });
     looked.into_iter().collect()

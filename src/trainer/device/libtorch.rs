@@ -16,6 +16,9 @@ unsafe extern "C" {
     fn winsign_stream(index: c_int) -> *mut c_void;
     fn winsign_peak_memory(index: c_int) -> i64;
     fn winsign_pinned(bytes: i64) -> *mut C_tensor;
+    fn winsign_keep_activations_on_host(on: bool);
+    fn winsign_activations_on_host() -> i64;
+    fn winsign_peak_activations_on_host() -> i64;
 }
 
 /// Sets whether products of 32-bit floats may use only 19 of the bits, on GPUs.
@@ -64,4 +67,16 @@ pub(super) fn pinned(bytes: &[u8]) -> Tensor {
         }
         tensor
     }
+}
+
+/// Sets whether tensors that autograd saves from now on are kept in the memory of the host.
+pub(super) fn keep_activations_on_host(on: bool) {
+    // SAFETY: this sets flags of libtorch.
+    unsafe { winsign_keep_activations_on_host(on) }
+}
+
+/// Returns the bytes of the tensors that are kept in the memory of the host now, and the most there ever were.
+pub(super) fn activations_on_host() -> (u64, u64) {
+    // SAFETY: both functions read a number that is at least 0.
+    unsafe { (winsign_activations_on_host() as u64, winsign_peak_activations_on_host() as u64) }
 }

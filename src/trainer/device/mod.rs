@@ -269,6 +269,30 @@ pub fn peak_memory(device: Device) -> Option<u64> {
     }
 }
 
+/// Sets whether the tensors that autograd saves for the backward pass are kept in the memory of the host from now on, so
+/// that less memory of the device is needed. Gradients do not change. On a process with a GPU, the first call must precede
+/// the first backward pass.
+///
+/// Tensors of less than 64 KiB and views of parameters stay where they are. A step takes longer, since every other tensor is
+/// copied to the host and back.
+pub fn keep_activations_on_host(on: bool) {
+    libtorch::keep_activations_on_host(on);
+}
+
+/// The memory of the host that [`keep_activations_on_host`] uses, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostActivations {
+    pub held: u64,
+    /// The largest value of `held` since the start of the process.
+    pub peak: u64,
+}
+
+/// Returns the memory of the host that activations use.
+pub fn activations_on_host() -> HostActivations {
+    let (held, peak) = libtorch::activations_on_host();
+    HostActivations { held, peak }
+}
+
 /// Waits until a device has finished its queued work.
 #[cfg_attr(not(feature = "nccl"), allow(dead_code))] // without NCCL only benchmarks wait
 pub fn wait(device: Device) {

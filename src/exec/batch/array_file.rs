@@ -1,0 +1,191 @@
+//! The file with the runs of an array. A job reads its own runs and their inputs alone, so that its start takes as long in a
+//! large study as in a small one.
+//!
+//! The file has a line for each run, after those of its inputs, then a line for each task, and then the offsets of the lines of
+//! tasks as numbers of equal width. A line refers to others by their offsets in the file, and has a checksum.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use winsign_core::error::{Error, Result};
+use winsign_core::settings::Settings;
+use winsign_core::{RunId, files};
+
+/// A run of an array, or an input of such a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArrayRun {
+    pub label: String,
+    pub settings: Settings,
+    pub inputs: Vec<RunId>,
+}
+
+/// The line of a run.
+#[derive(Serialize, Deserialize)]
+struct RunLine {
+    #[serde(flatten)]
+    run: ArrayRun,
+    /// The offsets of the lines of its inputs.
+    inputs_at: Vec<u64>,
+}
+
+/// The line of a task.
+#[derive(Serialize, Deserialize)]
+struct TaskLine {
+    /// The offsets of the lines of its runs.
+    runs_at: Vec<u64>,
+}
+
+/// The number of bytes of an offset in the list of tasks, with the end of its line.
+const WIDTH: usize = 16;
+
+/// The usual size of a line. The lines of a task are not next to each other, so reading ahead is in vain.
+const LINE: usize = 1_024;
+
+/// Returns the content of the file: the runs of these tasks and their inputs, each with its identity and after its inputs.
+pub(super) fn encode(runs: &[(RunId, ArrayRun)], tasks: &[Vec<RunId>]) -> Vec<u8> {
+    let mut bytes = vec![];
+    let mut offsets: HashMap<&RunId, u64> = HashMap::new();
+    for (id, run) in runs {
+        let inputs_at = run.inputs.iter().map(|input| offsets[input]).collect();
+        offsets.insert(id, bytes.len() as u64);
+        bytes.extend(files::seal_line(&RunLine { run: run.clone(), inputs_at }));
+    }
+    let mut list = String::new();
+    for task in tasks {
+        list += &format!("{:0width$}\n", bytes.len(), width = WIDTH - 1);
+        let runs_at = task.iter().map(|run| offsets[run]).collect();
+        bytes.extend(files::seal_line(&TaskLine { runs_at }));
+    }
+    bytes.extend(list.into_bytes());
+    bytes
+}
+
+/// Returns the runs that a task of an array with `tasks` tasks executes and their inputs, each run after its inputs.
+pub(super) fn read_task(path: &Path, tasks: usize, task: usize) -> Result<Vec<ArrayRun>> {
+    let missing = |what: &str| {
+        let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
+        Error::damaged(path, format!("there is no {what}; {way_out}"))
+    };
+    let (file, length) = files::open_if_exists(path)?.ok_or_else(|| missing("such file"))?;
+    let from_end = tasks.checked_sub(task).filter(|count| *count > 0).ok_or_else(|| missing("such task"))? * WIDTH;
+    let mut file = Lines { path, file: BufReader::with_capacity(LINE, file) };
+    let at = file.read_offset(length.checked_sub(from_end as u64).ok_or_else(|| missing("such task"))?)?;
+    let TaskLine { runs_at: mut wanted } = file.read_line(at)?;
+    let mut runs: BTreeMap<u64, ArrayRun> = BTreeMap::new();
+    while let Some(at) = wanted.pop() {
+        if let Entry::Vacant(missing) = runs.entry(at) {
+            let RunLine { run, inputs_at } = file.read_line(at)?;
+            missing.insert(run);
+            wanted.extend(inputs_at);
+        }
+    }
+    Ok(runs.into_values().collect())
+}
+
+/// Returns all runs of an array and their inputs; returns an empty list if the file does not exist.
+pub(super) fn read_all(path: &Path) -> Result<Vec<ArrayRun>> {
+    let bytes = files::read_if_exists(path)?.unwrap_or_default();
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n').take_while(|line| !line.starts_with(b"{\"runs_at\""));
+    let parse = |line| files::unseal::<RunLine>(path, line).map(|line| line.run);
+    lines.map(parse).collect()
+}
+
+/// Returns all runs of an array that was written by version 1; returns an empty list if the file does not exist.
+pub(super) fn read_version_1(path: &Path) -> Result<Vec<ArrayRun>> {
+    #[derive(Deserialize)]
+    struct ArrayFile {
+        runs: Vec<ArrayRun>,
+    }
+    Ok(files::read_sealed::<ArrayFile>(path)?.map_or(vec![], |file| file.runs))
+}
+
+/// A file whose lines are read by their offsets.
+struct Lines<'a> {
+    path: &'a Path,
+    file: BufReader<File>,
+}
+
+impl Lines<'_> {
+    fn read_line<T: DeserializeOwned>(&mut self, at: u64) -> Result<T> {
+        let mut line = vec![];
+        let read = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.read_until(b'\n', &mut line));
+        read.map_err(Error::io("read", self.path))?;
+        files::unseal(self.path, &line)
+    }
+
+    /// Reads an offset in the list of tasks.
+    fn read_offset(&mut self, at: u64) -> Result<u64> {
+        let mut number = [0; WIDTH];
+        let read = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.read_exact(&mut number));
+        read.map_err(Error::io("read", self.path))?;
+        let parsed = std::str::from_utf8(&number).ok().and_then(|text| text.trim_end().parse().ok());
+        parsed.ok_or_else(|| Error::damaged(self.path, "its list of tasks does not consist of numbers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use winsign_core::Run;
+    use winsign_sweep::parse;
+    use winsign_sweep::plan::build::build;
+
+    use super::*;
+
+    /// Returns the runs of a study, and tasks with its transfers.
+    fn study() -> (Vec<(RunId, ArrayRun)>, Vec<Vec<RunId>>) {
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\n\
+                    transfer: {inherit: sign, level: [1, 2], seed: 2..4}\n";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let describe = |run: &Run| {
+            let Run { id, settings, inputs } = run.clone();
+            (id, ArrayRun { label: "a run".to_string(), settings, inputs })
+        };
+        let runs: Vec<(RunId, ArrayRun)> = plan.runs.iter().map(|planned| describe(&planned.run)).collect();
+        let transfers: Vec<RunId> = runs[3..].iter().map(|(id, _)| id.clone()).collect();
+        (runs, transfers.chunks(2).map(<[RunId]>::to_vec).collect())
+    }
+
+    fn read(bytes: &[u8], task: usize) -> Result<Vec<RunId>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.runs");
+        std::fs::write(&path, bytes).unwrap();
+        let runs = read_task(&path, 3, task)?;
+        Ok(runs.into_iter().map(|run| Run::new(run.settings, run.inputs).id).collect())
+    }
+
+    #[test]
+    fn task_has_its_runs_after_their_inputs_and_no_others() {
+        let (runs, tasks) = study();
+        let bytes = encode(&runs, &tasks);
+        let ids: Vec<&RunId> = runs.iter().map(|(id, _)| id).collect();
+        let expected = |tickets: usize, transfers: &[RunId]| -> Vec<RunId> {
+            ids[..tickets].iter().map(|id| (*id).clone()).chain(transfers.iter().cloned()).collect()
+        };
+        assert_eq!(read(&bytes, 0).unwrap(), expected(2, &tasks[0]), "transfers of level 1 do not need level 2");
+        assert_eq!(read(&bytes, 2).unwrap(), expected(3, &tasks[2]));
+        assert!(read(&bytes, 3).unwrap_err().to_string().contains("there is no such task"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.runs");
+        std::fs::write(&path, &bytes).unwrap();
+        let all: Vec<ArrayRun> = runs.iter().map(|(_, run)| run.clone()).collect();
+        assert_eq!(read_all(&path).unwrap(), all);
+    }
+
+    #[test]
+    fn changed_byte_is_noticed_or_does_not_matter() {
+        let (runs, tasks) = study();
+        let bytes = encode(&runs, &tasks);
+        let expected = read(&bytes, 1).unwrap();
+        for at in (0..bytes.len()).step_by(7) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(read(&changed, 1).is_err() || read(&changed, 1).unwrap() == expected, "byte {at}");
+        }
+    }
+}
