@@ -72,6 +72,8 @@ impl Store {
 
     /// Writes the marker of a new store, and finds out how files can be created exclusively there.
     fn mark(root: &Path) -> Result<()> {
+        // A store around this one says nothing about it.
+        exclusive::record(root, Means::Links);
         let marker = |exclusive| serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
         match files::create_exclusive(&root.join(MARKER), &marker(Means::Links)) {
             Err(Error::Io { source, .. }) if exclusive::lacks_links(&source) => {

@@ -46,9 +46,7 @@ static STORES: LazyLock<Mutex<Vec<(PathBuf, Means)>>> = LazyLock::new(Mutex::def
 
 /// Returns the means for a path: those of its store, or links outside of stores.
 pub(crate) fn means_at(path: &Path) -> io::Result<Means> {
-    let known =
-        STORES.lock().expect("no panic under the lock").iter().find(|(root, _)| path.starts_with(root)).cloned();
-    if let Some((_, means)) = known {
+    if let Some(means) = known_means(path) {
         return Ok(means);
     }
     for root in path.ancestors().skip(1) {
@@ -60,6 +58,13 @@ pub(crate) fn means_at(path: &Path) -> io::Result<Means> {
         }
     }
     Ok(Means::Links)
+}
+
+/// Returns the means that were last recorded for the innermost store of a path.
+fn known_means(path: &Path) -> Option<Means> {
+    let stores = STORES.lock().expect("no panic under the lock");
+    let around = stores.iter().filter(|(root, _)| path.starts_with(root));
+    around.max_by_key(|(root, _)| root.components().count()).map(|(_, means)| *means)
 }
 
 /// Records the means of a store.
