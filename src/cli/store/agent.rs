@@ -252,16 +252,15 @@ fn find_folder(folder: &Path) -> Result<PathBuf, Failure> {
     match files::exists(folder)? {
         true => Ok(folder.to_path_buf()),
         false => Err(Failure {
-            message: format!("{} does not see {}, which another node has created", owner::host(), folder.display()),
+            message: format!("it does not see {}, which another node has created", folder.display()),
             help: Some("choose a directory that the nodes share".to_string()),
         }),
     }
 }
 
 fn greet(directory: PathBuf, folder: Result<PathBuf, Failure>) -> Result<Greeting, Diagnostic> {
-    let failed = |error| error::Error::io("read", &directory)(error);
-    let found = fs::metadata(&directory).map_err(failed)?;
-    let space = rustix::fs::statvfs(&directory).map_err(|error| failed(error.into()))?;
+    let facts = disk::persist(&directory, || Ok((fs::metadata(&directory)?, rustix::fs::statvfs(&directory)?)));
+    let (found, space) = facts.map_err(error::Error::io("read", &directory))?;
     let access = Access {
         mode: found.mode(),
         owner: found.uid(),
@@ -285,7 +284,7 @@ fn greet(directory: PathBuf, folder: Result<PathBuf, Failure>) -> Result<Greetin
 
 /// Returns true if the store records that it has no hard links.
 fn has_no_links(folder: &Path) -> bool {
-    let marker = fs::read(folder.join("store.json")).unwrap_or_default();
+    let marker = files::read_if_exists(&folder.join("store.json")).ok().flatten().unwrap_or_default();
     serde_json::from_slice(&marker).is_ok_and(|marker: Value| marker["exclusive"] == "directories")
 }
 

@@ -126,7 +126,7 @@ fn examine(directory: &Path, others: &[Node]) -> Result<Report, Diagnostic> {
     let (first, greeting) = Agent::start(&Node::Here, directory, true, &[])?;
     let (directory, nodes) = (greeting.directory.clone(), vec![first.name.clone()]);
     let mut agents = Agents(vec![first]);
-    let mut findings = one_node::check(&mut agents.0[0], &greeting);
+    let mut findings = one_node::check(&mut agents.0[0], &greeting, one_node::WRITING);
     let mut report = Report { directory, nodes, findings: vec![] };
     let Ok(folder) = greeting.folder else { return Ok(Report { findings, ..report }) };
     if others.is_empty() {
@@ -138,7 +138,8 @@ fn examine(directory: &Path, others: &[Node]) -> Result<Report, Diagnostic> {
         let (mut agent, greeting) = Agent::start(node, &folder, false, &[])?;
         report.nodes.push(agent.name.clone());
         let is_news = |finding: &Finding| finding.check != one_node::SPACE || finding.verdict > Verdict::Fine;
-        findings.extend(one_node::check(&mut agent, &greeting).into_iter().filter(is_news));
+        let found = one_node::check(&mut agent, &greeting, several_nodes::SAME_FILES);
+        findings.extend(found.into_iter().filter(is_news));
         agents.0.push(agent);
     }
     report.findings = merged(findings);
@@ -196,7 +197,7 @@ fn check_once(root: &Path) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let (mut agent, greeting) = Agent::start(&Node::Here, root, true, &[])?;
-    let findings = one_node::check(&mut agent, &greeting);
+    let findings = one_node::check(&mut agent, &greeting, one_node::WRITING);
     findings.iter().filter(|finding| finding.verdict > Verdict::Fine).for_each(warn);
     files::create_directory(&root.join(CHECKED))?;
     Ok(files::write_atomic(&record, &files::seal(&json!({ "checks": findings })))?)

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use winsign_core::disk;
 
 use super::finding::{Finding, Verdict};
 
@@ -23,7 +24,7 @@ pub(super) struct Mount {
 impl Mount {
     /// Returns the mount that holds a directory, as far as this process can see it.
     pub(super) fn holding(directory: &Path) -> Option<Mount> {
-        let directory = fs::canonicalize(directory).ok()?;
+        let directory = disk::persist(directory, || fs::canonicalize(directory)).ok()?;
         holding(&directory, &fs::read_to_string("/proc/self/mountinfo").ok()?)
     }
 

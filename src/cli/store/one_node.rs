@@ -18,8 +18,8 @@ const SLOW: f64 = 0.05;
 /// The seconds from which syncing a file is slow.
 const SLOW_SYNC: f64 = 0.5;
 
-/// Checks a directory on the node of an agent, in less than a second.
-pub(super) fn check(agent: &mut Agent, greeting: &Greeting) -> Vec<Finding> {
+/// Checks a directory on the node of an agent, in less than a second. If the agent has no folder, that is the finding `without_folder`.
+pub(super) fn check(agent: &mut Agent, greeting: &Greeting, without_folder: &'static str) -> Vec<Finding> {
     let mut findings =
         vec![mount::judge(greeting.mount.as_ref()), judge_access(&greeting.access), judge_space(&greeting.space)];
     match &greeting.folder {
@@ -28,7 +28,7 @@ pub(super) fn check(agent: &mut Agent, greeting: &Greeting) -> Vec<Finding> {
             findings.push(or_unfit(SYNC, check_sync(agent)));
             findings.push(or_unfit(LATENCY, check_latency(agent)));
         }
-        Err(failure) => findings.push(unfit("writing", failure)),
+        Err(failure) => findings.push(unfit(without_folder, failure)),
     }
     findings.into_iter().map(|finding| finding.on(&agent.name)).collect()
 }
@@ -64,6 +64,9 @@ fn judge_access(access: &Access) -> Finding {
     };
     finding.measuring(access)
 }
+
+/// The check that the first agent can create its folder.
+pub(super) const WRITING: &str = "writing";
 
 pub(super) const SPACE: &str = "space";
 

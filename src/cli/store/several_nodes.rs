@@ -11,7 +11,7 @@ use super::agents::{Agent, ask_all};
 use super::finding::{Finding, Verdict, seconds};
 use super::one_node::or_unfit;
 
-const SAME_FILES: &str = "same files";
+pub(super) const SAME_FILES: &str = "same files";
 
 /// Checks that all nodes see a file that the first one writes.
 pub(super) fn check_same_files(agents: &mut [Agent]) -> Finding {
