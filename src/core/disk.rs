@@ -146,7 +146,16 @@ pub fn refresh(directory: &Path) -> io::Result<()> {
 
 /// Creates a directory and its parents; succeeds if it exists.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    persist(path, || operate(|| fs::create_dir_all(path)))
+    let create = || persist(path, || operate(|| fs::create_dir(path)));
+    let mut created = create();
+    if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && directory_of(path) != path {
+        create_directory(directory_of(path))?;
+        created = create();
+    }
+    match created {
+        Err(error) if !metadata(path)?.is_some_and(|found| found.is_dir()) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file; returns false if it does not exist.
@@ -205,6 +214,7 @@ impl Draft<'_> {
     pub fn write<'a>(path: &Path, bytes: &'a [u8], synced: bool) -> io::Result<Draft<'a>> {
         let path = persist(path, || {
             let mut draft = operate(|| empty_draft(directory_of(path)))?;
+            // (Writing to the draft itself would hide the code of an error.)
             operate(|| draft.as_file_mut().write_all(bytes))?;
             if synced {
                 operate(|| draft.as_file().sync_all())?;
@@ -274,11 +284,11 @@ impl Draft<'_> {
     }
 }
 
-/// Creates an empty file under a name of its own. The errors of [`NamedTempFile`] itself do not tell whether they pass.
+/// Creates an empty file under a name of its own.
 fn empty_draft(directory: &Path) -> io::Result<NamedTempFile> {
-    // The permissions of any new file: the user's umask decides who may read it.
-    let create = |path: &Path| File::options().write(true).create_new(true).mode(0o666).open(path);
-    tempfile::Builder::new().prefix(".").suffix(DRAFT).make_in(directory, create)
+    let mut named = tempfile::Builder::new();
+    // With a function of our own, errors keep their codes. The user's umask decides who may read the file.
+    named.prefix(".").suffix(DRAFT).make_in(directory, |path| File::options().write(true).create_new(true).open(path))
 }
 
 /// Returns the directory of a file.
@@ -405,6 +415,8 @@ mod tests {
         unchanged_by_faults(with_file, |folder| files::set_aside(&folder.join("file")).unwrap().is_some());
         unchanged_by_faults(with_file, |folder| files::remove_if_exists(&folder.join("file")).is_ok());
         unchanged_by_faults(nothing, |folder| files::create_directory(&folder.join("a/b")).is_ok());
+        unchanged_by_faults(nothing, |folder| files::create_directory(folder).is_ok());
+        unchanged_by_faults(with_file, |folder| files::create_directory(&folder.join("file/b")).is_ok());
         unchanged_by_faults(with_file, |folder| {
             files::rename_if_exists(&folder.join("file"), &folder.join("other")).unwrap()
         });
@@ -426,8 +438,9 @@ mod tests {
         }
     }
 
+    /// The code decides whether a write is tried again.
     #[test]
-    fn error_of_a_draft_has_its_code() {
+    fn failed_draft_has_the_code_of_its_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = Draft::write(&folder.path().join("missing/file"), b"new", true).err().unwrap();
         assert_eq!(error.raw_os_error(), Some(Errno::NOENT.raw_os_error()));

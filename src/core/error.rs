@@ -54,7 +54,10 @@ impl From<Error> for Diagnostic {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                         Some("free some space, then run the same command again: it resumes where it stopped")
                     }
-                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    ErrorKind::ReadOnlyFilesystem => Some(
+                        "make the file system writable, then run the same command again; or choose another directory: --store DIR, or --out DIR for a report",
+                    ),
+                    ErrorKind::PermissionDenied => {
                         Some("choose a directory that you can write to: --store DIR, or --out DIR for a report")
                     }
                     _ => None,

@@ -20,7 +20,7 @@ use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
 use winsign_core::results::{GPU_SHARE, GpuUtilization, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
-use winsign_core::{Diagnostic, RunDirectory, exit};
+use winsign_core::{Diagnostic, RunDirectory, disk, exit};
 use winsign_data::DEFAULT_ROOT;
 
 use super::comm::{self, Comm, Place, Ranks, print_message, pulse};
@@ -435,7 +435,7 @@ fn training(settings: &Settings) -> Option<&Training> {
 
 /// Logs events from `info` up to a file, and warnings also to standard error. Errors are reported by `main`.
 fn log_to(path: &Path) -> Result<()> {
-    let file = File::create(path).map_err(winsign_core::Error::io("write", path))?;
+    let file = disk::persist(path, || File::create(path)).map_err(winsign_core::Error::io("write", path))?;
     let to_file = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
