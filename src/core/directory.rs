@@ -72,17 +72,17 @@ impl Store {
 
     /// Writes the marker of a new store, and finds out how files can be created exclusively there.
     fn mark(root: &Path) -> Result<()> {
-        // A store around this one says nothing about it.
-        exclusive::record(root, Means::Links);
-        let marker = |exclusive| serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
-        match files::create_exclusive(&root.join(MARKER), &marker(Means::Links)) {
+        let create = |exclusive| {
+            let marker = serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
+            files::create_exclusive_by(exclusive, &root.join(MARKER), &marker)
+        };
+        match create(Means::Links) {
             Err(Error::Io { source, .. }) if exclusive::lacks_links(&source) => {
                 tracing::warn!(
                     "the file system of {} has no hard links ({source}); using directories as locks instead",
                     root.display()
                 );
-                exclusive::record(root, Means::Directories);
-                files::create_exclusive(&root.join(MARKER), &marker(Means::Directories)).map(drop)
+                create(Means::Directories).map(drop)
             }
             other => other.map(drop),
         }
