@@ -161,6 +161,17 @@ fn node_with_another_directory_is_named() {
 }
 
 #[test]
+fn directory_that_cannot_be_read_is_an_error() {
+    let check = Check::new();
+    let link = check.workplace.path("link");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let output = check.command(&link, &[]).output().unwrap();
+    let message = format!("cannot read {}", link.display());
+    assert!(json(&output)["error"]["message"].as_str().unwrap().contains(&message), "{}", stdout(&output));
+    assert_eq!(output.status.code(), Some(74));
+}
+
+#[test]
 fn host_out_of_reach_is_named() {
     let check = Check::new();
     check.write_ssh("#!/bin/sh\necho 'Permission denied (publickey).' >&2\nexit 255\n");

@@ -106,7 +106,7 @@ impl From<error::Error> for Failure {
     }
 }
 
-/// The first line of an agent: facts about the node, the directory, and its file system.
+/// The first line of an agent, unless it fails: facts about the node, the directory, and its file system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Greeting {
     pub(super) host: String,
@@ -168,20 +168,26 @@ pub(super) struct Operation {
 }
 
 pub(super) fn command(arguments: &Arguments) -> Result<u8, Diagnostic> {
-    let Arguments { folder, create } = arguments;
-    let directory = existing(if *create { folder } else { folder.parent().unwrap_or(folder) })?;
-    let folder = match create {
-        true => create_folder(&directory),
-        false => find_folder(folder),
-    };
-    print(&greet(directory, folder.clone())?);
-    let requests = read_requests(folder.clone().ok().filter(|_| *create));
+    let greeting = begin(arguments);
+    print(&greeting);
+    let Ok(Greeting { folder, .. }) = greeting else { return Ok(exit::IO) };
+    let requests = read_requests(folder.clone().ok().filter(|_| arguments.create));
     let Ok(folder) = folder else { return wait_for_end(&requests) };
     let mut agent = Agent { folder, lease: None };
     for request in requests {
         print(&serde_json::from_str(&request).map_err(malformed).and_then(|request| agent.carry_out(request)));
     }
     Ok(exit::SUCCESS)
+}
+
+/// Creates or finds the folder of the check, and gathers the facts.
+fn begin(Arguments { folder, create }: &Arguments) -> Result<Greeting, Failure> {
+    let directory = existing(if *create { folder } else { folder.parent().unwrap_or(folder) })?;
+    let folder = match create {
+        true => create_folder(&directory),
+        false => find_folder(folder),
+    };
+    greet(directory, folder)
 }
 
 fn malformed(error: serde_json::Error) -> Failure {
@@ -258,7 +264,7 @@ fn find_folder(folder: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn greet(directory: PathBuf, folder: Result<PathBuf, Failure>) -> Result<Greeting, Diagnostic> {
+fn greet(directory: PathBuf, folder: Result<PathBuf, Failure>) -> Result<Greeting, Failure> {
     let facts = disk::persist(&directory, || Ok((fs::metadata(&directory)?, rustix::fs::statvfs(&directory)?)));
     let (found, space) = facts.map_err(error::Error::io("read", &directory))?;
     let access = Access {

@@ -80,6 +80,8 @@ pub(super) struct Agent {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
+    /// Why the agent answers no more.
+    silent: Option<Failure>,
 }
 
 impl Agent {
@@ -105,9 +107,13 @@ impl Agent {
         let last_message = keep_last_line(child.stderr.take().expect("standard error is piped"));
         let answers = pass_lines_on(child.stdout.take().expect("standard output is piped"));
         let (requests, name) = (child.stdin.take(), node.name().to_string());
-        let mut agent = Agent { node: node.clone(), name, child, requests, answers };
+        let mut agent = Agent { node: node.clone(), name, child, requests, answers, silent: None };
         match agent.read_greeting() {
-            Some(greeting) => {
+            Some(Err(failure)) => {
+                let message = format!("cannot check the store on {}: {}", agent.name, failure.message);
+                Err(Diagnostic::with_code(exit::IO, message, failure.help.as_deref()))
+            }
+            Some(Ok(greeting)) => {
                 if *node == Node::Here {
                     agent.name = greeting.host.clone();
                 }
@@ -118,7 +124,7 @@ impl Agent {
     }
 
     /// Returns the first line that is a greeting. A login shell may print others before it.
-    fn read_greeting(&mut self) -> Option<Greeting> {
+    fn read_greeting(&mut self) -> Option<Result<Greeting, Failure>> {
         let began = Instant::now();
         loop {
             let line = self.answers.recv_timeout(START.saturating_sub(began.elapsed())).ok()?;
@@ -138,7 +144,7 @@ impl Agent {
             _ => format!("it does not respond within {} s", START.as_secs()),
         };
         let help = match &self.node {
-            Node::Here => "check that the directory can be read".to_string(),
+            Node::Here => "see whether the file system hangs".to_string(),
             Node::Host(name) => format!("check that `ssh {name}` works without a password and that winsign is there"),
             Node::Allocated(_) => "check that winsign and the directory are on the nodes".to_string(),
         };
@@ -156,19 +162,31 @@ impl Agent {
     }
 
     pub(super) fn receive<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
-        let answer = self.answers.recv_timeout(PATIENCE);
-        let line = answer.map_err(|error| Failure {
-            message: match error {
-                RecvTimeoutError::Timeout => format!("{} does not respond within {} s", self.name, PATIENCE.as_secs()),
-                RecvTimeoutError::Disconnected => format!("the check on {} was killed", self.name),
-            },
-            help: Some("see whether the file system or the node hangs".to_string()),
-        })?;
+        if let Some(failure) = &self.silent {
+            return Err(failure.clone());
+        }
+        let line = match self.answers.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(error) => {
+                let failure = self.describe_silence(error);
+                self.silent = Some(failure.clone());
+                return Err(failure);
+            }
+        };
         let answer: Result<T, Failure> = serde_json::from_str(&line).map_err(|error| Failure {
             message: format!("cannot read the answer of {}: {error}", self.name),
             help: Some("use the same version of winsign on all nodes".to_string()),
         })?;
         answer.map_err(|failure| Failure { message: format!("{}: {}", self.name, failure.message), ..failure })
+    }
+
+    fn describe_silence(&self, error: RecvTimeoutError) -> Failure {
+        let name = &self.name;
+        let message = match error {
+            RecvTimeoutError::Timeout => format!("{name} does not respond within {} s", PATIENCE.as_secs()),
+            RecvTimeoutError::Disconnected => format!("the check on {name} was killed"),
+        };
+        Failure { message, help: Some("see whether the file system or the node hangs".to_string()) }
     }
 
     pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {

@@ -128,18 +128,19 @@ fn examine(directory: &Path, others: &[Node]) -> Result<Report, Diagnostic> {
     let mut agents = Agents(vec![first]);
     let mut findings = one_node::check(&mut agents.0[0], &greeting, one_node::WRITING);
     let mut report = Report { directory, nodes, findings: vec![] };
-    let Ok(folder) = greeting.folder else { return Ok(Report { findings, ..report }) };
+    let folder = match greeting.folder {
+        Ok(folder) if worst(&findings) < Verdict::Unfit => folder,
+        _ => return Ok(Report { findings, ..report }),
+    };
     if others.is_empty() {
         agents.0.push(Agent::start(&Node::Here, &folder, false, &[])?.0);
         findings.extend(check_processes(&mut agents.0));
         return Ok(Report { findings, ..report });
     }
     for node in others {
-        let (mut agent, greeting) = Agent::start(node, &folder, false, &[])?;
+        let (agent, found) = check_other_node(node, &folder)?;
         report.nodes.push(agent.name.clone());
-        let is_news = |finding: &Finding| finding.check != one_node::SPACE || finding.verdict > Verdict::Fine;
-        let found = one_node::check(&mut agent, &greeting, several_nodes::SAME_FILES);
-        findings.extend(found.into_iter().filter(is_news));
+        findings.extend(found);
         agents.0.push(agent);
     }
     report.findings = merged(findings);
@@ -148,6 +149,14 @@ fn examine(directory: &Path, others: &[Node]) -> Result<Report, Diagnostic> {
         report.findings.extend(check_nodes(&mut agents.0, &folder)?);
     }
     Ok(report)
+}
+
+/// Starts an agent on another node, and checks the directory there. The free space is that of the first node unless there is little.
+fn check_other_node(node: &Node, folder: &Path) -> Result<(Agent, Vec<Finding>), Diagnostic> {
+    let (mut agent, greeting) = Agent::start(node, folder, false, &[])?;
+    let mut findings = one_node::check(&mut agent, &greeting, several_nodes::SAME_FILES);
+    findings.retain(|finding| finding.check != one_node::SPACE || finding.verdict > Verdict::Fine);
+    Ok((agent, findings))
 }
 
 /// Checks what needs two processes.
