@@ -97,12 +97,20 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// What helps, as an imperative.
     pub(super) help: Option<String>,
+    /// The name of the node, unless it is known from where the failure comes.
+    pub(super) node: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(message: String, help: &str) -> Failure {
+        Failure { message, help: Some(help.to_string()), node: None }
+    }
 }
 
 impl From<error::Error> for Failure {
     fn from(error: error::Error) -> Failure {
         let Diagnostic { message, help, .. } = error.into();
-        Failure { message, help }
+        Failure { message, help, node: None }
     }
 }
 
@@ -190,8 +198,11 @@ fn begin(Arguments { folder, create }: &Arguments) -> Result<Greeting, Failure> 
     greet(directory, folder)
 }
 
+/// What helps if an agent and its caller do not understand each other.
+pub(super) const SAME_VERSION: &str = "use the same version of winsign on all nodes";
+
 fn malformed(error: serde_json::Error) -> Failure {
-    Failure { message: format!("cannot read the request: {error}"), help: Some("use one version everywhere".into()) }
+    Failure::new(format!("cannot read the request: {error}"), SAME_VERSION)
 }
 
 /// Answers nothing until standard input is closed.
@@ -257,10 +268,10 @@ fn find_folder(folder: &Path) -> Result<PathBuf, Failure> {
     files::refresh(folder.parent().unwrap_or(folder))?;
     match files::exists(folder)? {
         true => Ok(folder.to_path_buf()),
-        false => Err(Failure {
-            message: format!("it does not see {}, which another node has created", folder.display()),
-            help: Some("choose a directory that the nodes share".to_string()),
-        }),
+        false => Err(Failure::new(
+            format!("it does not see {}, which another node has created", folder.display()),
+            "choose a directory that the nodes share",
+        )),
     }
 }
 

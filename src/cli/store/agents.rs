@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use winsign_core::text::{printable, shell_word};
 use winsign_core::{Diagnostic, exit};
 
-use super::agent::{Failure, Greeting, Request};
+use super::agent::{Failure, Greeting, Request, SAME_VERSION};
 
 /// The time within which an agent must start.
 const START: Duration = Duration::from_secs(60);
@@ -165,28 +165,15 @@ impl Agent {
         if let Some(failure) = &self.silent {
             return Err(failure.clone());
         }
-        let line = match self.answers.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(error) => {
-                let failure = self.describe_silence(error);
-                self.silent = Some(failure.clone());
-                return Err(failure);
-            }
-        };
-        let answer: Result<T, Failure> = serde_json::from_str(&line).map_err(|error| Failure {
-            message: format!("cannot read the answer of {}: {error}", self.name),
-            help: Some("use the same version of winsign on all nodes".to_string()),
-        })?;
-        answer.map_err(|failure| Failure { message: format!("{}: {}", self.name, failure.message), ..failure })
+        let answer = self.answers.recv_timeout(PATIENCE).map_err(describe_silence);
+        self.silent = answer.as_ref().err().map(|failure| self.localize(failure.clone()));
+        let answer = answer.and_then(|line| parse_answer(&line));
+        answer.map_err(|failure| self.localize(failure))
     }
 
-    fn describe_silence(&self, error: RecvTimeoutError) -> Failure {
-        let name = &self.name;
-        let message = match error {
-            RecvTimeoutError::Timeout => format!("{name} does not respond within {} s", PATIENCE.as_secs()),
-            RecvTimeoutError::Disconnected => format!("the check on {name} was killed"),
-        };
-        Failure { message, help: Some("see whether the file system or the node hangs".to_string()) }
+    /// Adds the name of the node.
+    fn localize(&self, failure: Failure) -> Failure {
+        Failure { node: Some(self.name.clone()), ..failure }
     }
 
     pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
@@ -212,6 +199,19 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn describe_silence(error: RecvTimeoutError) -> Failure {
+    let message = match error {
+        RecvTimeoutError::Timeout => format!("no response within {} s", PATIENCE.as_secs()),
+        RecvTimeoutError::Disconnected => "the agent of the check has ended".to_string(),
+    };
+    Failure::new(message, "see whether the file system or the node hangs")
+}
+
+fn parse_answer<T: DeserializeOwned>(line: &str) -> Result<T, Failure> {
+    let malformed = |error| Failure::new(format!("cannot read an answer: {error}"), SAME_VERSION);
+    serde_json::from_str::<Result<T, Failure>>(line).map_err(malformed)?
 }
 
 /// Asks all agents at once, and returns their answers.

@@ -35,7 +35,8 @@ pub(super) fn check(agent: &mut Agent, greeting: &Greeting, without_folder: &'st
 
 /// Returns the finding that an operation failed.
 pub(super) fn unfit(check: &'static str, failure: &Failure) -> Finding {
-    Finding { help: failure.help.clone(), ..Finding::unfit(check, &failure.message, "") }
+    let nodes = failure.node.iter().cloned().collect();
+    Finding { help: failure.help.clone(), nodes, ..Finding::unfit(check, &failure.message, "") }
 }
 
 /// Returns a finding, or the one that an operation of the check failed.
