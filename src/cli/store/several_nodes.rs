@@ -173,7 +173,7 @@ fn judge_clocks(offsets: &[Offset]) -> Finding {
         format!("the clocks of the nodes differ by {nodes:.1} s, the times of files that they write by {files:.1} s");
     let finding = if files > DISAGREEMENT {
         let message = format!(
-            "{text}: each node gives files its own time, so runs of a lost node are taken over up to {files:.0} s late"
+            "{text}: each node gives files its own time, so a lost node may be noticed up to {files:.0} s late"
         );
         Finding::poor(Verdict::Slow, CLOCKS, message, "synchronize the clocks of the nodes")
     } else if nodes > DISAGREEMENT {
