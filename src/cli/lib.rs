@@ -24,6 +24,7 @@ mod server;
 mod show;
 mod stages;
 mod status;
+mod store;
 mod submit;
 mod task;
 mod watch;
@@ -174,6 +175,9 @@ enum Command {
     #[cfg(feature = "data")]
     #[command(subcommand, after_help = data::HELP)]
     Data(data::Command),
+    /// Check whether a directory can hold a store
+    #[command(subcommand, after_help = store::HELP)]
+    Store(store::Command),
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print a completion script for a shell
@@ -230,6 +234,7 @@ fn execute(command: Command, common: &Common) -> Result<u8, Diagnostic> {
         Command::Clean(arguments) => clean::command(common, &arguments),
         #[cfg(feature = "data")]
         Command::Data(command) => data::command(common, &command),
+        Command::Store(command) => store::command(common, &command),
         Command::Schema => output::json(&winsign_sweep::json_schema(&winsign_sweep::SWEEP_FILE)),
         Command::Completions { shell } => {
             let mut script = vec![];

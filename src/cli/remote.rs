@@ -30,7 +30,7 @@ pub(crate) struct Remote {
 const DIRECTORY: &str = "winsign";
 
 /// The commands that work on a store elsewhere, for messages.
-const COMMANDS: &str = "plan, submit, cancel, hold, release, retry, status, show, logs, report and digest";
+const COMMANDS: &str = "plan, submit, cancel, hold, release, retry, status, show, logs, report, digest and store";
 
 impl FromStr for Remote {
     type Err = String;
@@ -58,7 +58,8 @@ pub(crate) fn execute(remote: &Remote, command: &Command, common: &Common) -> Re
         | Command::Status(_)
         | Command::Show { .. }
         | Command::Logs(_)
-        | Command::Digest(_) => None,
+        | Command::Digest(_)
+        | Command::Store(_) => None,
         _ => {
             let help = format!("log in there for it; --ssh applies to {COMMANDS}");
             return Err(Diagnostic::new("this command cannot be executed by ssh", help));

@@ -19,7 +19,7 @@ use winsign_sweep::plan::{Plan, PlannedRun};
 
 use super::run::{find_worker, probe_data, probe_remaining_data};
 use super::stages::totals;
-use super::{Common, Execution, output, resources};
+use super::{Common, Execution, output, resources, store};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -112,6 +112,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         return show(common, &plan, &submitter.dry_run(&store)?);
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
+    store::warn_once(&store);
     let submitted = submitter.submit(&store)?;
     print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }

@@ -707,6 +707,16 @@ mod tests {
         assert_eq!(Attempt::claim(&run, 4).unwrap().number, 2);
     }
 
+    /// Whoever started it knows better how it ended.
+    #[test]
+    fn end_of_a_process_of_this_machine_is_left_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared_run(&folder);
+        begin(&run, 1, Owner::ended());
+        assert!(matches!(run.state_for_takeover().unwrap(), State::Idle { attempts: 1 }));
+        assert_eq!(run.end_of(1).unwrap(), None);
+    }
+
     /// The clocks of two machines differ by five minutes, and the file system takes the times of files from them.
     #[test]
     fn times_of_files_do_not_decide_that_an_attempt_is_lost() {

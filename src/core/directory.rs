@@ -72,15 +72,17 @@ impl Store {
 
     /// Writes the marker of a new store, and finds out how files can be created exclusively there.
     fn mark(root: &Path) -> Result<()> {
-        let marker = |exclusive| serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
-        match files::create_exclusive(&root.join(MARKER), &marker(Means::Links)) {
+        let create = |exclusive| {
+            let marker = serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
+            files::create_exclusive_by(exclusive, &root.join(MARKER), &marker)
+        };
+        match create(Means::Links) {
             Err(Error::Io { source, .. }) if exclusive::lacks_links(&source) => {
                 tracing::warn!(
                     "the file system of {} has no hard links ({source}); using directories as locks instead",
                     root.display()
                 );
-                exclusive::record(root, Means::Directories);
-                files::create_exclusive(&root.join(MARKER), &marker(Means::Directories)).map(drop)
+                create(Means::Directories).map(drop)
             }
             other => other.map(drop),
         }
@@ -496,7 +498,9 @@ impl RunDirectory {
     pub(super) fn claim_unless_lost(&self, attempt: u32) -> Result<Option<Claim>> {
         let claim =
             self.claim_if(attempt, || Ok(owner::unchanged(&self.status_path(attempt))? < owner::lost_after()))?;
-        if claim.is_none() && self.end_of(attempt)?.is_none() {
+        // How a process of this machine ended is recorded by the one that started it.
+        let is_elsewhere = || Ok(self.claim_of(attempt)?.is_none_or(|claim| claim.owner.is_running_here().is_none()));
+        if claim.is_none() && self.end_of(attempt)?.is_none() && is_elsewhere()? {
             attempt::end_attempt(self, attempt, &End::Lost)?;
         }
         Ok(claim)

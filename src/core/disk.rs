@@ -239,8 +239,8 @@ impl Draft<'_> {
 
     /// Gives the draft the name `path` unless it exists, and returns true if this call did so. Of any number of processes
     /// on any number of nodes exactly one succeeds.
-    pub fn create(self, path: &Path) -> io::Result<bool> {
-        let created = match exclusive::means_at(path)? {
+    pub(crate) fn create(self, path: &Path, means: Means) -> io::Result<bool> {
+        let created = match means {
             Means::Links => self.link(path),
             Means::Directories => exclusive::within_lock(path, || self.rename_if_absent(path)),
         };
@@ -452,6 +452,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         crate::Store::create(folder.path()).unwrap();
+        exclusive::means_at(&path).unwrap();
         let create = |error| {
             let fault = Fault { after: LINK, times: 1, error, takes_effect: false };
             faults::with(Some(fault), || files::create_exclusive(&path, b"new")).0

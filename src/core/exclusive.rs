@@ -52,19 +52,13 @@ pub(crate) fn means_at(path: &Path) -> io::Result<Means> {
         return Ok(means);
     }
     for root in path.ancestors().skip(1) {
-        // The marker of a new store is created by the means of the store.
         if let Some(marker) = disk::read(&root.join(MARKER), |_| Ok(()))? {
             let means = serde_json::from_slice(&marker).map_or(Means::Links, |marker: Marker| marker.exclusive);
-            record(root, means);
+            STORES.lock().expect("no panic under the lock").push((root.to_path_buf(), means));
             return Ok(means);
         }
     }
     Ok(Means::Links)
-}
-
-/// Records the means of a store.
-pub(crate) fn record(root: &Path, means: Means) {
-    STORES.lock().expect("no panic under the lock").push((root.to_path_buf(), means));
 }
 
 /// Returns true if a link failed because the file system has no hard links.
@@ -151,6 +145,16 @@ mod tests {
         });
         assert_eq!((winners, fs::read(&path).unwrap().len()), (1, 100));
         assert_eq!(entries(store.path()), 2, "neither locks nor drafts are left");
+    }
+
+    #[test]
+    fn new_store_within_a_store_does_not_take_over_its_means() {
+        let outer = store_without_links();
+        let inner = outer.path().join("inner");
+        let lock = inner.join(".store.json.lock");
+        fs::create_dir_all(&lock).unwrap();
+        crate::Store::create(&inner).unwrap();
+        assert!(lock.exists(), "the marker was created by a link");
     }
 
     #[test]

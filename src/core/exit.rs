@@ -33,7 +33,7 @@ exit_codes! {
         "it is not a run directory, or has another format; or its data, ranks or devices cannot be used";
     RUNS_FAILED = 3,
         "some runs failed or are blocked by failed runs; all others are done\n\
-         (merge: conflicts or damaged files; digest --check: differences)",
+         (merge: conflicts or damaged files; digest --check: differences; store check: unfit)",
         "";
     DAMAGED_INPUT = 65,
         "a file of the store or of a data set is damaged",

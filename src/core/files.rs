@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::disk::{self, DRAFT, Draft};
 use super::error::{Error, Result};
+use super::exclusive::{self, Means};
 
 /// Replaces the content of `path` by `bytes` in one step: readers see the old content or the new, also after a power
 /// cut.
@@ -36,8 +37,14 @@ pub fn write_ephemeral(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Creates `path` with `bytes` if it does not exist, and returns true if this call created it. Of any number of
 /// processes on any number of nodes exactly one succeeds, and no reader ever sees partial content.
 pub fn create_exclusive(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let means = exclusive::means_at(path).map_err(Error::io("create", path))?;
+    create_exclusive_by(means, path, bytes)
+}
+
+/// Creates a file like [`create_exclusive`], by means that all processes must choose.
+pub(crate) fn create_exclusive_by(means: Means, path: &Path, bytes: &[u8]) -> Result<bool> {
     let create = || {
-        let created = Draft::write(path, bytes, true)?.create(path)?;
+        let created = Draft::write(path, bytes, true)?.create(path, means)?;
         if created {
             disk::sync_directory(disk::directory_of(path))?;
         }

@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::files;
 
 /// The environment variable with the seconds after which an owner on another machine without a heartbeat is lost.
-const LOST_AFTER: &str = "WINSIGN_LOST_AFTER";
+pub const LOST_AFTER: &str = "WINSIGN_LOST_AFTER";
 /// These seconds if the variable is not set. Clients of NFS may see a change a minute late.
 const DEFAULT_LOST_AFTER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 90 });
 
