@@ -454,6 +454,21 @@ fn study_with_room_for_one_job_is_done() {
     assert_eq!(status["warnings"], json!([]), "{status:#}");
 }
 
+/// No other job can be submitted for the task, so the only one must leave the node that kills its workers.
+#[test]
+fn only_job_leaves_a_node_that_kills_workers() {
+    let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(2, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=1");
+    let bad = study.slurm.node(1);
+    let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
+    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    study.wait_until_done();
+    let excluded = study.excluded_nodes();
+    assert!(excluded.starts_with(&format!("{bad} killed the worker of run ")), "{excluded}");
+}
+
 /// The study has about 10,000 runs, and each is a task.
 #[test]
 fn commands_on_a_large_study_need_few_rpcs() {
