@@ -8,7 +8,7 @@
 //! `winsign submit` and `winsign task` are the real programs; Slurm, its nodes and the workers are simulated (see
 //! `winsign_testkit::simulation`). Each run sleeps for [`SECONDS`] and commits a result, 1 % of the runs fail at first, 5 % of the
 //! tasks are preempted once, and each call with a path in the store takes [`DELAY`] longer than on the local disk.
-//! All processes share this machine, so the runs per second say how many it can simulate; calls and requests do not depend on it.
+//! All processes share this machine, so the runs per second say how many it can simulate; calls do not depend on it.
 //!
 //! Needs `cc`. Writes each study to results/bench/cluster.json (see [`Study`]), in place of an earlier one of the same size. Fails if
 //! a run is not computed exactly once. Up to a million files are created in `TMPDIR`, which a file system in memory deletes faster.

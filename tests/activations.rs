@@ -198,7 +198,7 @@ fn run_without_gpu_memory_continues_with_activations_on_the_host() {
     let file = |name: &str| read_json(&workplace.run_directory(&id).join(name));
     assert_eq!(file("attempts/1/end.json")["end"], "out-of-gpu-memory");
     assert_eq!(file("attempts/2.json")["activations_on_host"], true);
-    assert!(file("result.json")["usage"]["activations_on_host"].as_u64().unwrap() > 0);
+    assert!(file("result.json")["usage"]["peak_activations_on_host"].as_u64().unwrap() > 0);
     let log = fs::read_to_string(workplace.run_directory(&id).join("attempts/2/log")).unwrap();
     assert!(
         log.contains("keeping activations in the memory of the host") && log.contains("resuming at epoch"),
@@ -217,7 +217,7 @@ fn run_without_gpu_memory_continues_with_activations_on_the_host() {
     let shown = json(&show(&["--json"]));
     let on_host: Vec<_> = (0..2).map(|number| shown["history"][number]["activations_on_host"].clone()).collect();
     assert_eq!(on_host, [false, true]);
-    assert!(shown["activations_on_host"].as_u64().unwrap() > 0);
+    assert!(shown["peak_activations_on_host"].as_u64().unwrap() > 0);
 }
 
 #[test]
@@ -235,7 +235,8 @@ fn ranks_agree_on_activations_on_the_host() {
         workplace.outcomes(&sweep)
     });
     assert_eq!(found, expected, "the same bits");
-    let peak_of = |directory: &RunDirectory| directory.result().unwrap().unwrap().usage.unwrap().activations_on_host;
+    let peak_of =
+        |directory: &RunDirectory| directory.result().unwrap().unwrap().usage.unwrap().peak_activations_on_host;
     assert!(peak_of(&first).is_some_and(|peak| peak > 0));
     assert_eq!(peak_of(&first.sibling(&plan.runs[1].run.id)), None, "the other run had enough memory");
 }

@@ -1,5 +1,5 @@
-//! A study on a simulated cluster (see `winsign_testkit::simulation`): every run is computed once, whatever fails or is preempted,
-//! and a run of a large study needs as many requests to Slurm and calls of the store as one of a small study.
+//! A study on a simulated cluster (see `winsign_testkit::simulation`): every run is computed once, whatever fails or is preempted;
+//! a run of a large study needs as many calls of the store as one of a small study, and a task at most one request to Slurm.
 //! `benches/cluster.rs` measures larger ones.
 
 use std::path::Path;
@@ -14,11 +14,17 @@ fn main() -> ExitCode {
     if let Some(code) = act_as_stand_in() {
         return code;
     }
-    // As in other tests, `cargo test FILTER` selects tests by parts of their names.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    if NAME.contains(&filter) {
-        requests_and_calls_grow_linearly();
-        println!("test {NAME} ... ok");
+    // Some of what `cargo test` passes to other tests.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |option: &str| arguments.iter().any(|argument| argument == option);
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    match arguments.as_slice() {
+        _ if has("--list") => println!("{NAME}: test"),
+        _ if filters.iter().any(|filter| NAME.contains(filter.as_str())) || filters.is_empty() => {
+            requests_and_calls_grow_linearly();
+            println!("test {NAME} ... ok");
+        }
+        _ => println!("test {NAME} ... ignored, since its name contains none of {filters:?}"),
     }
     ExitCode::SUCCESS
 }

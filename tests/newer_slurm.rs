@@ -14,7 +14,7 @@ use winsign_testkit::{SMALL, program, succeed, wait_for};
 /// A partition that starts no job.
 const DOWN: &str = "PartitionName=down Nodes=ALL DefaultTime=10 State=DOWN";
 
-/// A line for `setup` that kills all workers of a job: its children, which this loop is not.
+/// A line for `setup` that kills all workers of a job, which are its children. This loop is not one of them.
 const KILL_WORKERS: &str =
     "( while sleep 0.05 && kill -0 $$; do kill -KILL $(cat /proc/$$/task/$$/children); done 2>/dev/null & )";
 
@@ -105,7 +105,7 @@ impl Study {
         submissions.filter_map(|entry| fs::read_to_string(entry.path().join("excluded")).ok()).collect()
     }
 
-    /// Returns the JSON files whose path ends so.
+    /// Returns the JSON files whose path has this end.
     fn files(&self, end: &str) -> Vec<Value> {
         let content = self.content().into_iter().filter(|(path, _)| path.ends_with(end));
         content.map(|(_, content)| serde_json::from_slice(&content).unwrap()).collect()
@@ -339,7 +339,7 @@ fn tasks_of_a_node_that_kills_workers_run_elsewhere() {
     assert_eq!(excluded.lines().count(), 1, "{excluded}");
 }
 
-/// Another node is no help, and no node is to blame.
+/// Another node is no help, and no node is the cause.
 #[test]
 fn run_whose_workers_are_killed_everywhere_fails() {
     let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };

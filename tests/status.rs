@@ -438,7 +438,7 @@ fn results_without_usage_are_counted_as_such() {
     write(&run.result_path(), &seal(&old), ago(10));
     commit(&study.network(1), 120.0, "node1", usage(5_000_000, 1.0), 10);
     let status = study.describe();
-    assert_eq!((&status["runs"]["done"], &status["so_far"]["runs_that_do_not_say"]), (&json!(2), &json!(1)));
+    assert_eq!((&status["runs"]["done"], &status["so_far"]["runs_without_usage"]), (&json!(2), &json!(1)));
     assert_eq!(status["so_far"]["hours"], 0.05);
     assert!(study.text().contains("1 run of an earlier version"), "{}", study.text());
 }

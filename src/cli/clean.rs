@@ -13,7 +13,7 @@ use winsign_core::error::Result;
 use winsign_core::parallel;
 use winsign_core::results::AttachedFile;
 use winsign_core::{Diagnostic, RunDirectory, RunId, Store, exit};
-use winsign_exec::batch::submission::Submission;
+use winsign_exec::batch::submission::{Found, Submission, Unreadable};
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
@@ -76,12 +76,17 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
     let runs: Vec<RunDirectory> = ids.iter().map(|id| store.run(id)).collect();
     let waste = parallel::map(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
     let mut found: Vec<Waste> = waste.iter().flatten().cloned().collect();
+    let submissions = Submission::incomplete(store.root())?;
+    found.extend(submissions.iter().cloned());
     let unneeded = if arguments.networks { unneeded_networks(&plans, &store)? } else { vec![] };
     for (run, network) in &unneeded {
         found.extend(clean::describe_network(run, network)?);
     }
     let freed = match arguments.yes {
-        true => Some(delete(&runs, &waste)? + delete_networks(&plans, &store, &unneeded)?),
+        true => {
+            let files = delete(&runs, &waste)? + delete_submissions(&store, &submissions)?;
+            Some(files + delete_networks(&plans, &store, &unneeded)?)
+        }
         false => None,
     };
     if common.json {
@@ -121,6 +126,19 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
         Ok(freed)
     });
     freed.into_iter().sum()
+}
+
+/// Deletes the submissions that were shown, if they are still incomplete.
+fn delete_submissions(store: &Store, shown: &[Waste]) -> Result<u64> {
+    if shown.is_empty() {
+        return Ok(0);
+    }
+    let mut freed = 0;
+    let found = Submission::incomplete(store.root())?;
+    for waste in found.iter().filter(|waste| shown.iter().any(|known| known.path == waste.path)) {
+        freed += waste.delete()?.unwrap_or(0);
+    }
+    Ok(freed)
 }
 
 /// Returns the networks of finished runs that no unfinished run of these plans needs.
@@ -165,7 +183,11 @@ impl Needs {
             }
         }
         // Submissions show the needs of some sweeps that are not named.
-        for submission in Submission::all(store.root())? {
+        let Found { submissions, unreadable } = Submission::all(store.root())?;
+        if let Some(Unreadable { error, .. }) = unreadable.into_iter().next() {
+            return Err(error);
+        }
+        for submission in submissions {
             needs.needed.extend(submission.needed()?);
         }
         needs.networks.retain(|id, _| !unfinished.contains(id));

@@ -68,9 +68,14 @@ struct SweepJobs {
 impl SweepJobs {
     fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
-        let queue = Queue::query(&Store::open(store.root())?)?;
+        let mut queue = Queue::query(&Store::open(store.root())?)?;
         if let Some(reason) = queue.query_error(&plan) {
             return Err(batch::Error::QueueUnavailable { reason }.into());
+        }
+        if queue.for_plan(&plan).is_empty()
+            && let Some(error) = queue.take_unreadable()
+        {
+            return Err(error.into());
         }
         let sweep = SweepJobs { plan, queue };
         match sweep.queue.for_plan(&sweep.plan).first().filter(|_| sweep.submissions().is_empty()) {
@@ -220,11 +225,21 @@ fn use_all_nodes(live: &Live) -> Result<(), Diagnostic> {
     Ok(submission.scheduler().change(&submission.file.cluster, &jobs, Change::UseAllNodes(options))?)
 }
 
+/// Returns the names of jobs in a list, or in all lists of an object.
+fn names(jobs: &Value) -> Vec<&str> {
+    match jobs {
+        Value::Array(list) => list.iter().flat_map(names).collect(),
+        Value::Object(lists) => lists.values().flat_map(names).collect(),
+        Value::String(name) => vec![name],
+        _ => vec![],
+    }
+}
+
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }
-    let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let listed = names(&jobs);
     let mut shown = match dry_run {
         true => format!("{} (dry run): {text}\n", plan.name),
         false => format!("{}: {text}\n", plan.name),

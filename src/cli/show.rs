@@ -53,7 +53,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
             "seconds": result.map(|result| result.seconds),
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
-            "activations_on_host": usage.and_then(|usage| usage.activations_on_host),
+            "peak_activations_on_host": usage.and_then(|usage| usage.peak_activations_on_host),
             "gpu_utilization": status.gpu_utilization,
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
@@ -89,7 +89,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
         let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
     }
-    if let Some(peak) = usage.and_then(|usage| usage.activations_on_host) {
+    if let Some(peak) = usage.and_then(|usage| usage.peak_activations_on_host) {
         let _ = writeln!(text, "peak memory of activations on the host: {}", bytes(peak));
     }
     if let Some(utilization) = status.gpu_utilization {
@@ -155,7 +155,10 @@ fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Di
 }
 
 fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<AttemptRow, Diagnostic> {
-    let end = match run.end_of(number)? {
+    // A failure after which the run was tried again has another record in its place, with a later time.
+    let forgiven = run.forgiven_end_of(number)?;
+    let end_path = if forgiven.is_some() { run.forgiven_path(number) } else { run.attempt_path(number).join(END) };
+    let end = match forgiven.map_or_else(|| run.end_of(number), |end| Ok(Some(end)))? {
         Some(End::Finished) => Some("finished".to_string()),
         Some(End::Interrupted) => Some("interrupted".to_string()),
         Some(End::OutOfGpuMemory { message }) => Some(message),
@@ -166,7 +169,7 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
     };
     let began = owner::touched(&run.claim_path(number))?;
     let folder = run.attempt_path(number);
-    let last = match owner::touched(&folder.join(END))? {
+    let last = match owner::touched(&end_path)? {
         None => owner::touched(&folder.join(STATUS))?,
         last => last,
     };

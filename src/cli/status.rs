@@ -268,7 +268,7 @@ impl Status {
                 "peak_memory": spent.peak_memory,
                 "gpu_peak_memory": spent.gpu_peak_memory,
                 "gpu_utilization": spent.gpu_utilization,
-                "runs_that_do_not_say": spent.unknown,
+                "runs_without_usage": spent.unknown,
             },
             "hosts": hosts(&snapshot.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
             "gpus": gpu_load(&snapshot.statuses).map(|load| json!({
@@ -382,7 +382,7 @@ impl Status {
         let _ = writeln!(
             text,
             "; {runs} below {LOW_UTILIZATION} %: {}\n  help: let small networks share a GPU: set `resources: {{gpus: 0.25}}` \
-             in the sweep, or pass `--gpus 0.25`",
+             in the sweep, or pass `--gpus 0.25` to `winsign run` or `winsign submit`",
             shown.join(", ")
         );
     }

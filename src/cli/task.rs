@@ -64,7 +64,7 @@ struct TaskJob<'a> {
 }
 
 impl TaskJob<'_> {
-    /// Executes the runs of a task, and their inputs that no other process computes.
+    /// Executes the runs of a task, its own or another one, and their inputs that no other process computes.
     fn execute_pack(&self, array: usize, task: u32) -> Result<Summary, Diagnostic> {
         let Self { common, submission, .. } = self;
         let store = Store::create(&root_of(submission)?)?;
@@ -82,7 +82,7 @@ impl TaskJob<'_> {
         Ok(summary)
     }
 
-    /// Sees to it that what this job leaves undone is done by others.
+    /// Passes on to other jobs what this one leaves undone.
     fn continue_study(&self, executed: &Result<Summary, Diagnostic>) -> Result<(), Diagnostic> {
         if let Ok(summary) = executed {
             if summary.computed > 0 && summary.exit_code() == exit::SUCCESS {
@@ -94,7 +94,7 @@ impl TaskJob<'_> {
                 Err(error) => tracing::warn!("{error}"),
             }
         }
-        // Without a scheduler, somebody has called this by hand.
+        // Without a scheduler, this was called by hand.
         if self.submission.scheduler().own_job().is_none() {
             return Ok(());
         }
@@ -118,8 +118,7 @@ impl TaskJob<'_> {
         Ok(submit::requeue(&self.submission, &job, self.array, self.task, error)?)
     }
 
-    /// Executes the tasks that were not submitted, one after the other, as long as there is no room for another job in the queue:
-    /// no other job would.
+    /// Executes the tasks that were not submitted, one after the other, as long as there is no room for another job in the queue.
     fn execute_rest(&self) -> Result<(), Diagnostic> {
         for (array, task) in self.submission.unsent_tasks()? {
             if self.submission.is_held() {
@@ -149,7 +148,7 @@ impl TaskJob<'_> {
         Ok(())
     }
 
-    /// Keeps other tasks off the nodes on which this one has failed, if this proves that it was their fault.
+    /// Keeps other tasks off the nodes on which this one has failed, if this proves that the nodes were the cause.
     fn exclude_failed_nodes(&self, proof: Proof) {
         if let Some(failed) = self.failed_nodes.as_ref().filter(|failed| failed.proof == proof)
             && let Err(error) = submit::exclude_nodes(&self.submission, failed)

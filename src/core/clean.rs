@@ -6,6 +6,7 @@
 //! later, it is computed again, like a damaged one.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{CHECKPOINT, NETWORK, is_intact_checkpoint};
 use super::directory::RunDirectory;
+use super::disk;
 use super::error::{Error, Result};
 use super::files;
 use super::owner;
@@ -40,9 +42,11 @@ pub enum Kind {
     Damaged,
     #[strum(serialize = "networks that no run needs")]
     Network,
+    #[strum(serialize = "submissions that were not written completely")]
+    Submission,
 }
 
-/// A file that can be deleted.
+/// A file that can be deleted, or a directory if it is a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waste {
     pub kind: Kind,
@@ -54,7 +58,13 @@ impl Waste {
     /// Deletes the file, and returns the number of bytes freed; returns `None` if the file no longer exists.
     pub fn delete(&self) -> Result<Option<u64>> {
         let exists = self.path.symlink_metadata().is_ok();
-        files::remove_if_exists(&self.path)?;
+        match self.kind {
+            Kind::Submission if exists => {
+                disk::persist(&self.path, || fs::remove_dir_all(&self.path))
+                    .map_err(Error::io("remove", &self.path))?;
+            }
+            _ => files::remove_if_exists(&self.path)?,
+        }
         Ok(exists.then_some(self.bytes))
     }
 }
@@ -151,6 +161,35 @@ fn find_waste_by_name(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Opti
 fn waste_at(kind: Kind, path: PathBuf) -> Option<Waste> {
     let file = path.symlink_metadata().ok().filter(|file| !file.is_dir())?;
     Some(Waste { kind, bytes: file.len(), path })
+}
+
+/// Describes the directory of a submission that was not written completely; returns `None` if a file in it is younger than an
+/// hour, so that a process may still write it.
+pub fn describe_submission(path: &Path) -> Result<Option<Waste>> {
+    // Reading the clock changes the directory in which it is done.
+    let now = owner::Clock::new(path.parent().unwrap_or(path)).now();
+    let bytes = bytes_if_old(path, now).map_err(Error::io("list", path))?;
+    Ok(bytes.map(|bytes| Waste { kind: Kind::Submission, path: path.to_path_buf(), bytes }))
+}
+
+/// Returns the number of bytes of the files in a directory, or `None` if one of them is younger than an hour.
+fn bytes_if_old(directory: &Path, now: SystemTime) -> io::Result<Option<u64>> {
+    let mut sum = 0;
+    for entry in disk::list(directory)?.unwrap_or_default() {
+        let found = entry.metadata()?;
+        let bytes = match found.is_dir() {
+            true => bytes_if_old(&entry.path(), now)?,
+            false => Some(found.len()).filter(|_| is_old(&found, now)),
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        sum += bytes;
+    }
+    Ok(fs::metadata(directory).is_ok_and(|found| is_old(&found, now)).then_some(sum))
+}
+
+fn is_old(found: &fs::Metadata, now: SystemTime) -> bool {
+    let age = found.modified().ok().and_then(|written| now.duration_since(written).ok());
+    age.is_some_and(|age| age >= DRAFT_AGE)
 }
 
 /// The content of [`MARKER`].

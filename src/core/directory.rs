@@ -389,7 +389,7 @@ impl RunDirectory {
             return Ok(false);
         }
         let end = self.attempt_path(attempt).join(attempt::END);
-        let forgiven = files::rename_if_exists(&end, &end.with_extension("forgiven.json"))?;
+        let forgiven = files::rename_if_exists(&end, &self.forgiven_path(attempt))?;
         if forgiven {
             // Without a recorded end the attempt would seem alive to other machines until its heartbeat times out.
             attempt::end_attempt(self, attempt, &End::Interrupted)?;
@@ -401,7 +401,7 @@ impl RunDirectory {
     pub fn restore_failure(&self) -> Result<()> {
         let Some(&attempt) = self.attempts()?.last() else { return Ok(()) };
         let end = self.attempt_path(attempt).join(attempt::END);
-        files::rename_if_exists(&end.with_extension("forgiven.json"), &end).map(drop)
+        files::rename_if_exists(&self.forgiven_path(attempt), &end).map(drop)
     }
 
     /// Returns the state of the run. Nothing is changed, except that a temporary file is created to read the time of the
@@ -565,6 +565,19 @@ impl RunDirectory {
             }
         }
         Ok(false)
+    }
+
+    /// Returns the path of the record of a failure after which the run was tried again, which has replaced `end.json`.
+    pub fn forgiven_path(&self, attempt: u32) -> PathBuf {
+        self.attempt_path(attempt).join("end.forgiven.json")
+    }
+
+    /// Returns the record of a failure after which the run was tried again; returns `None` if there is none.
+    pub fn forgiven_end_of(&self, attempt: u32) -> Result<Option<End>> {
+        match files::read_sealed(&self.forgiven_path(attempt)) {
+            Err(Error::Damaged { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// Returns the progress of an attempt; returns `None` if it has not written its status yet.

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -146,7 +146,16 @@ pub fn refresh(directory: &Path) -> io::Result<()> {
 
 /// Creates a directory and its parents; succeeds if it exists.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    persist(path, || operate(|| fs::create_dir_all(path)))
+    let create = || persist(path, || operate(|| fs::create_dir(path)));
+    let mut created = create();
+    if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && directory_of(path) != path {
+        create_directory(directory_of(path))?;
+        created = create();
+    }
+    match created {
+        Err(error) if !metadata(path)?.is_some_and(|found| found.is_dir()) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file; returns false if it does not exist.
@@ -205,7 +214,8 @@ impl Draft<'_> {
     pub fn write<'a>(path: &Path, bytes: &'a [u8], synced: bool) -> io::Result<Draft<'a>> {
         let path = persist(path, || {
             let mut draft = operate(|| empty_draft(directory_of(path)))?;
-            operate(|| draft.write_all(bytes))?;
+            // (Writing to the draft itself would hide the code of an error.)
+            operate(|| draft.as_file_mut().write_all(bytes))?;
             if synced {
                 operate(|| draft.as_file().sync_all())?;
             }
@@ -277,8 +287,8 @@ impl Draft<'_> {
 /// Creates an empty file under a name of its own.
 fn empty_draft(directory: &Path) -> io::Result<NamedTempFile> {
     let mut named = tempfile::Builder::new();
-    // The permissions of any new file: the user's umask decides who may read it.
-    named.prefix(".").suffix(DRAFT).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory)
+    // With a function of our own, errors keep their codes. The user's umask decides who may read the file.
+    named.prefix(".").suffix(DRAFT).make_in(directory, |path| File::options().write(true).create_new(true).open(path))
 }
 
 /// Returns the directory of a file.
@@ -405,6 +415,8 @@ mod tests {
         unchanged_by_faults(with_file, |folder| files::set_aside(&folder.join("file")).unwrap().is_some());
         unchanged_by_faults(with_file, |folder| files::remove_if_exists(&folder.join("file")).is_ok());
         unchanged_by_faults(nothing, |folder| files::create_directory(&folder.join("a/b")).is_ok());
+        unchanged_by_faults(nothing, |folder| files::create_directory(folder).is_ok());
+        unchanged_by_faults(with_file, |folder| files::create_directory(&folder.join("file/b")).is_ok());
         unchanged_by_faults(with_file, |folder| {
             files::rename_if_exists(&folder.join("file"), &folder.join("other")).unwrap()
         });
@@ -424,6 +436,14 @@ mod tests {
             assert!(message.is_none_or(|message| message.contains("Input/output error")));
             assert!(now == b"old" || now == b"new");
         }
+    }
+
+    /// The code decides whether a write is tried again.
+    #[test]
+    fn failed_draft_has_the_code_of_its_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Draft::write(&folder.path().join("missing/file"), b"new", true).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOENT.raw_os_error()));
     }
 
     /// File systems report that a name exists by various errors.

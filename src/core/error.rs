@@ -54,16 +54,17 @@ impl From<Error> for Diagnostic {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                         Some("free some space, then run the same command again: it resumes where it stopped")
                     }
-                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    ErrorKind::ReadOnlyFilesystem => Some(
+                        "make the file system writable, then run the same command again; or choose another directory: --store DIR, or --out DIR for a report",
+                    ),
+                    ErrorKind::PermissionDenied => {
                         Some("choose a directory that you can write to: --store DIR, or --out DIR for a report")
                     }
                     _ => None,
                 };
                 (exit::IO, help)
             }
-            Error::Damaged { .. } => {
-                (exit::DAMAGED_INPUT, Some("run `winsign run`, which sets damaged files aside and computes them again"))
-            }
+            Error::Damaged { path, .. } => (exit::DAMAGED_INPUT, Some(help_for_damaged(path))),
             Error::Format { .. } => {
                 (exit::USAGE, Some("use the version of winsign that wrote it, or choose another --store"))
             }
@@ -76,5 +77,35 @@ impl From<Error> for Diagnostic {
             Error::Held { .. } | Error::Superseded { .. } => (exit::HELD, None),
         };
         Diagnostic::with_code(exit_code, error.to_string(), help)
+    }
+}
+
+/// Returns the help for a damaged file: of a run, or of a submission, whose jobs have to be submitted again.
+fn help_for_damaged(path: &Path) -> &'static str {
+    // STORE/submissions/ID/FILE or STORE/submissions/ID/arrays/FILE
+    let is_of_submission = path.ancestors().skip(1).take(3).any(|folder| folder.ends_with("submissions"));
+    match (is_of_submission, path.ends_with("submission.json")) {
+        (true, true) => {
+            "cancel its jobs by their names, which contain the name of the folder, delete the folder, and run `winsign submit`"
+        }
+        (true, false) => "run `winsign cancel`, and `winsign submit` when its jobs have ended",
+        (false, _) => "run `winsign run`, which sets damaged files aside and computes them again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_files_of_submissions_have_their_own_help() {
+        let help = |path: &str| Diagnostic::from(Error::damaged(Path::new(path), "cut")).help.unwrap();
+        for path in ["/s/submissions/3f/tasks.json", "/s/submissions/3f/arrays/0.runs", "/s/submissions/3f"] {
+            assert!(help(path).contains("winsign cancel"), "{path}");
+        }
+        assert!(help("/s/submissions/3f/submission.json").contains("delete the folder"));
+        for path in ["/s/runs/3f/3f09/run.json", "/submissions/s/runs/3f/3f09/attempts/1/end.json"] {
+            assert!(help(path).contains("winsign run"), "{path}");
+        }
     }
 }

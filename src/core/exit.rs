@@ -1,4 +1,5 @@
-//! Exit codes of both programs. The numbers from 65 up are those of BSD's `sysexits.h`.
+//! Exit codes of both programs. The numbers from 65 up are those of BSD's `sysexits.h`, except 71
+//! and 72.
 
 /// An exit code, with its meaning for each program; the meaning is empty if the program does not use the code.
 pub struct ExitCode {

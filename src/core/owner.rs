@@ -140,8 +140,11 @@ pub fn touched(file: &Path) -> Result<Option<SystemTime>> {
     disk::metadata(file).and_then(modified).map_err(Error::io("read", file))
 }
 
-/// The content of files that living processes change, as this process last saw it, and when it first saw it so.
-static SEEN: LazyLock<Mutex<HashMap<PathBuf, (Option<Vec<u8>>, Instant)>>> = LazyLock::new(Mutex::default);
+/// The content of a file, and when this process first saw it so.
+type Sighting = (Option<Vec<u8>>, Instant);
+
+/// The last sightings of files that living processes change.
+static SEEN: LazyLock<Mutex<HashMap<PathBuf, Sighting>>> = LazyLock::new(Mutex::default);
 
 /// Returns for how long this process has seen a file unchanged, by its own steady clock: no time at the first look. A file that does
 /// not exist is unchanged as well.

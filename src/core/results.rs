@@ -76,7 +76,7 @@ pub struct Usage {
     /// The peak memory of activations that were kept on the host, of the largest rank, in bytes; `None` if they were kept on the
     /// device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activations_on_host: Option<u64>,
+    pub peak_activations_on_host: Option<u64>,
     /// The utilization of the GPUs; `None` if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_utilization: Option<GpuUtilization>,

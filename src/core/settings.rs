@@ -510,11 +510,16 @@ words! {
 }
 
 impl Schedule {
+    /// Returns the numbers of epochs, of this many, after which [`Schedule::MultiStep`] divides the learning rate.
+    pub fn milestones(epochs: u32) -> [u32; 2] {
+        [epochs / 2, epochs * 3 / 4]
+    }
+
     /// Returns the number of epochs, of this many, before the learning rate changes for the first time.
     pub fn epochs_at_first_rate(self, epochs: u32) -> u32 {
         match self {
             Schedule::Constant => epochs,
-            Schedule::MultiStep => epochs / 2,
+            Schedule::MultiStep => Schedule::milestones(epochs)[0],
             Schedule::Cosine => 1,
         }
     }

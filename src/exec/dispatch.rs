@@ -409,10 +409,10 @@ impl<'a> Dispatcher<'a> {
         }
         match exit {
             Exit::Code(exit::SUCCESS) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
-            // OpenMPI 5.0 has lost a host.
             Exit::Code(exit::SUCCESS) => {
-                let message = describe_failure(exit::SUCCESS, lines);
-                self.handle_failure(at, token, message, retries.max(MAX_KILLS))?;
+                let lost_host = self.options.launcher.placement() == Placement::Hosts;
+                let allowed = if lost_host { retries.max(MAX_KILLS) } else { retries };
+                self.handle_failure(at, token, describe_failure(exit::SUCCESS, lines), allowed)?;
             }
             Exit::Code(exit::INTERRUPTED) if !stopping => {
                 self.handle_failure(
@@ -485,13 +485,13 @@ impl<'a> Dispatcher<'a> {
     /// Returns true if a launch failed before a rank claimed the run or printed a message.
     fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Diagnostic> {
         match exit {
-            // The run was already done. OpenMPI 5.0 also exits with this code after it has lost a host.
+            // The run was already done.
             Exit::Code(exit::SUCCESS) if matches!(self.state(at)?, State::Done(_)) => Ok(false),
             Exit::Code(_) => {
                 let printed = lines.iter().any(|line| line.starts_with(WORKER_PREFIX));
                 Ok(!printed && self.attempt_by(at, &launch.token)?.is_none())
             }
-            // It does not show that hosts have failed.
+            // Whoever killed the launcher did not mean the hosts.
             Exit::Killed(_) => Ok(false),
         }
     }
@@ -781,7 +781,7 @@ impl<'a> Dispatcher<'a> {
         self.display.print(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
         self.nodes[at].failure =
-            Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end, cause: Cause::Run });
+            Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end, cause: Cause::Other });
         self.block_dependents(at);
     }
 

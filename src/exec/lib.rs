@@ -125,11 +125,11 @@ pub struct Failure {
     pub cause: Cause,
 }
 
-/// Why the last attempt of a run failed.
+/// The cause of the failure of the last attempt of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The worker said that the run cannot be executed.
-    Run,
+    /// Everything else, such as an error that the worker reported.
+    Other,
     /// The worker was killed.
     Killed,
     /// The worker was killed for lack of memory.

@@ -82,13 +82,17 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .detail()
         .value("peak_memory", "peak memory", Form::Bytes, |record| result(record)?.usage?.peak_memory)
         .detail()
-        .value("gpu_peak_memory", "peak memory of a GPU", Form::Bytes, |record| result(record)?.usage?.gpu_peak_memory)
+        .value("gpu_peak_memory", "peak memory of tensors on a GPU", Form::Bytes, |record| {
+            result(record)?.usage?.gpu_peak_memory
+        })
         .detail()
         .value("gpu_utilization", "GPU utilization %", PERCENT, |record| gpus(record)?.mean)
         .detail()
         .value("lowest_gpu_utilization", "lowest GPU utilization %", PERCENT, |record| gpus(record)?.lowest)
         .detail()
-        .value("gpu_memory", "peak memory in use on a GPU", Form::Bytes, |record| gpus(record)?.peak_memory)
+        .value("gpu_memory", "peak memory in use on a GPU by all processes", Form::Bytes, |record| {
+            gpus(record)?.peak_memory
+        })
         .detail()
         .finish("Every run of the study; the filter finds identities too.")
 }

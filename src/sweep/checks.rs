@@ -89,7 +89,8 @@ pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Diagn
         return Err(Diagnostic::at(place, message, "lower it, or raise `warmup_epochs`"));
     }
     let message = format!("{setting} is after the first change of the learning rate of level 0");
-    let help = format!("use {at_first_rate} or less, {last}, the last epoch of level 0, or `schedule: constant`");
+    let help =
+        format!("use at most {at_first_rate}, or {last} (the last epoch of level 0), or set `schedule: constant`");
     Err(Diagnostic::at(place, message, help))
 }
 

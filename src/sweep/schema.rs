@@ -147,7 +147,7 @@ pub(crate) static KEYS: &[Key] = {
         Key::new(Ticket, "ticket.prune_ratio", RATIO, Recipe, "0.2", "The fraction of surviving weights removed at each level."),
         Key::new(Ticket, "ticket.warmup_epochs", COUNT, Recipe, "10", "Training epochs of level 0, the dense network."),
         Key::new(Ticket, "ticket.epochs", COUNT, Recipe, "4", "Training epochs of every other level."),
-        Key::new(Ticket, "ticket.rewind_epoch", Kind::Whole { min: 0, max: 1_000_000 }, Values(&[Value::Whole(0)]), "0", "The epoch of level 0 to which `imp` rewinds the weights; 0 is the initialization.").when(IMP),
+        Key::new(Ticket, "ticket.rewind_epoch", Kind::Whole { min: 0, max: 1_000_000 }, Values(&[Value::Whole(0)]), "0", "The epoch of level 0 to which `imp` rewinds the weights, before the first change of the learning rate; 0 is the initialization.").when(IMP),
         Key::new(Ticket, "ticket.schedule", Kind::Word(Schedule::VARIANTS), Values(&[Value::Word("constant")]), "multi-step", "The schedule of the learning rate, which starts again at every level."),
         Key::new(Ticket, "ticket.batch", COUNT, Recipe, "64", "Images per training step."),
         Key::new(Ticket, "ticket.optimizer", Kind::Word(Optimizer::VARIANTS), Recipe, "sgd", "The optimizer."),

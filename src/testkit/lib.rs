@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod faulty_fs;
 pub mod made_up;
 pub mod simulation;
 pub mod slurm_box;

@@ -49,15 +49,20 @@ fn out_of_gpu_memory(index: usize, message: &str, activations_on_host: bool) -> 
     // The rest is a hint about variables of PyTorch, and figures of its allocator.
     let sentences = message.trim_start_matches("CUDA out of memory. ").split(". ").take(2);
     let cause = sentences.collect::<Vec<_>>().join(". ");
-    let (exit_code, consequence) = match activations_on_host {
+    let (exit_code, consequence, help) = match activations_on_host {
         false => (
             exit::OUT_OF_GPU_MEMORY,
             "the next attempt keeps activations in the memory of the host and needs more of it",
+            None,
         ),
-        true => (exit::USAGE, "activations are already in the memory of the host"),
+        true => (
+            exit::USAGE,
+            "activations are already in the memory of the host",
+            Some("use a smaller batch, fewer runs per GPU, or `gpus: 1`"),
+        ),
     };
     let message = format!("out of memory on GPU {index} of {} ({cause}); {consequence}", owner::host());
-    Diagnostic::with_code(exit_code, message, Some("use a smaller batch, fewer runs per GPU, or `gpus: 1`"))
+    Diagnostic::with_code(exit_code, message, help)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
 use winsign_core::results::{GPU_SHARE, GpuUtilization, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
-use winsign_core::{Diagnostic, RunDirectory, exit};
+use winsign_core::{Diagnostic, RunDirectory, disk, exit};
 use winsign_data::DEFAULT_ROOT;
 
 use super::comm::{self, Comm, Place, Ranks, print_message, pulse};
@@ -332,7 +332,7 @@ fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization
         peak_memory: memory::peak(),
         gpus: if device.is_cuda() { gpu_share(std::env::var(GPU_SHARE).ok().as_deref()) } else { 0.0 },
         gpu_peak_memory: device::peak_memory(device),
-        activations_on_host: activations_on_host.then(|| device::activations_on_host().peak),
+        peak_activations_on_host: activations_on_host.then(|| device::activations_on_host().peak),
         gpu_utilization,
     };
     let all = comm.gather(&serde_json::to_vec(&own).expect("plain data"));
@@ -341,7 +341,7 @@ fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization
         peak_memory: one.peak_memory.max(other.peak_memory),
         gpus: one.gpus + other.gpus,
         gpu_peak_memory: one.gpu_peak_memory.max(other.gpu_peak_memory),
-        activations_on_host: one.activations_on_host.max(other.activations_on_host),
+        peak_activations_on_host: one.peak_activations_on_host.max(other.peak_activations_on_host),
         gpu_utilization: one.gpu_utilization.or(other.gpu_utilization),
     })
     .expect("this rank is among all")
@@ -435,7 +435,7 @@ fn training(settings: &Settings) -> Option<&Training> {
 
 /// Logs events from `info` up to a file, and warnings also to standard error. Errors are reported by `main`.
 fn log_to(path: &Path) -> Result<()> {
-    let file = File::create(path).map_err(winsign_core::Error::io("write", path))?;
+    let file = disk::persist(path, || File::create(path)).map_err(winsign_core::Error::io("write", path))?;
     let to_file = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
@@ -495,7 +495,7 @@ mod tests {
     fn usage_on_the_cpu_has_no_gpu_and_the_largest_peak() {
         let all = on_ranks(3, |comm| usage(comm, Device::Cpu, None, false));
         assert!(all.iter().all(|usage| usage.gpus == 0.0 && usage.gpu_peak_memory.is_none()));
-        assert!(all.iter().all(|usage| usage.activations_on_host.is_none()));
+        assert!(all.iter().all(|usage| usage.peak_activations_on_host.is_none()));
         assert!(all[0].peak_memory.is_some() && all.iter().all(|usage| usage == &all[0]));
     }
 

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use winsign_core::error::{Error, Result};
 use winsign_core::settings::Settings;
-use winsign_core::{RunId, files};
+use winsign_core::{Run, RunId, files};
 
 /// A run of an array, or an input of such a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,18 @@ struct RunLine {
 struct TaskLine {
     /// The offsets of the lines of its runs.
     runs_at: Vec<u64>,
+    /// Its number, since a file that was cut has another list of offsets at its end; `None` in files that older versions wrote.
+    #[serde(default)]
+    task: Option<usize>,
+}
+
+impl TaskLine {
+    fn check(self, path: &Path, task: usize) -> Result<TaskLine> {
+        match self.task.is_none_or(|number| number == task) {
+            true => Ok(self),
+            false => Err(Error::damaged(path, format!("it has another task in place of task {task}"))),
+        }
+    }
 }
 
 /// The number of bytes of an offset in the list of tasks, with the end of its line.
@@ -56,10 +68,10 @@ pub(super) fn encode(runs: &[(RunId, ArrayRun)], tasks: &[Vec<RunId>]) -> Vec<u8
         bytes.extend(files::seal_line(&RunLine { run: run.clone(), inputs_at }));
     }
     let mut list = String::new();
-    for task in tasks {
+    for (number, task) in tasks.iter().enumerate() {
         list += &format!("{:0width$}\n", bytes.len(), width = WIDTH - 1);
         let runs_at = task.iter().map(|run| offsets[run]).collect();
-        bytes.extend(files::seal_line(&TaskLine { runs_at }));
+        bytes.extend(files::seal_line(&TaskLine { runs_at, task: Some(number) }));
     }
     bytes.extend(list.into_bytes());
     bytes
@@ -67,41 +79,70 @@ pub(super) fn encode(runs: &[(RunId, ArrayRun)], tasks: &[Vec<RunId>]) -> Vec<u8
 
 /// Returns the runs that a task of an array with `tasks` tasks executes and their inputs, each run after its inputs.
 pub(super) fn read_task(path: &Path, tasks: usize, task: usize) -> Result<Vec<ArrayRun>> {
-    let missing = |what: &str| {
-        let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
-        Error::damaged(path, format!("there is no {what}; {way_out}"))
-    };
+    let missing = |what: &str| Error::damaged(path, format!("there is no {what}"));
     let (file, length) = files::open_if_exists(path)?.ok_or_else(|| missing("such file"))?;
     let from_end = tasks.checked_sub(task).filter(|count| *count > 0).ok_or_else(|| missing("such task"))? * WIDTH;
     let mut file = Lines { path, file: BufReader::with_capacity(LINE, file) };
     let at = file.read_offset(length.checked_sub(from_end as u64).ok_or_else(|| missing("such task"))?)?;
-    let TaskLine { runs_at: mut wanted } = file.read_line(at)?;
+    let TaskLine { runs_at: mut wanted, .. } = file.read_line::<TaskLine>(at)?.check(path, task)?;
     let mut runs: BTreeMap<u64, ArrayRun> = BTreeMap::new();
     while let Some(at) = wanted.pop() {
-        if let Entry::Vacant(missing) = runs.entry(at) {
+        if let Entry::Vacant(entry) = runs.entry(at) {
             let RunLine { run, inputs_at } = file.read_line(at)?;
-            missing.insert(run);
+            entry.insert(run);
             wanted.extend(inputs_at);
         }
     }
     Ok(runs.into_values().collect())
 }
 
-/// Returns all runs of an array and their inputs; returns an empty list if the file does not exist.
-pub(super) fn read_all(path: &Path) -> Result<Vec<ArrayRun>> {
-    let bytes = files::read_if_exists(path)?.unwrap_or_default();
-    let lines = bytes.split_inclusive(|&byte| byte == b'\n').take_while(|line| !line.starts_with(b"{\"runs_at\""));
-    let parse = |line| files::unseal::<RunLine>(path, line).map(|line| line.run);
-    lines.map(parse).collect()
+/// Returns all runs of an array with `tasks` tasks and their inputs.
+pub(super) fn read_all(path: &Path, tasks: usize) -> Result<Vec<ArrayRun>> {
+    let (runs, _) = read_lines(path, tasks)?;
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-/// Returns all runs of an array that was written by version 1; returns an empty list if the file does not exist.
+/// Returns the runs of each task of an array with `tasks` tasks.
+pub(super) fn read_tasks(path: &Path, tasks: usize) -> Result<Vec<Vec<RunId>>> {
+    let (runs, tasks) = read_lines(path, tasks)?;
+    let ids: HashMap<u64, RunId> =
+        runs.into_iter().map(|(at, run)| (at, Run::new(run.settings, run.inputs).id)).collect();
+    let run = |at: &u64| ids.get(at).cloned().ok_or_else(|| Error::damaged(path, "a task refers to no run"));
+    tasks.iter().map(|task| task.runs_at.iter().map(run).collect()).collect()
+}
+
+/// Returns the runs with their offsets, and the lines of the tasks.
+fn read_lines(path: &Path, tasks: usize) -> Result<(Vec<(u64, ArrayRun)>, Vec<TaskLine>)> {
+    let bytes = files::read_if_exists(path)?.ok_or_else(|| missing(path))?;
+    let (mut runs, mut found, mut at) = (vec![], vec![], 0);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        if found.len() == tasks {
+            break;
+        }
+        match line.starts_with(b"{\"runs_at\"") {
+            true => found.push(files::unseal::<TaskLine>(path, line)?.check(path, found.len())?),
+            false => runs.push((at, files::unseal::<RunLine>(path, line)?.run)),
+        }
+        at += line.len() as u64;
+    }
+    match found.len() == tasks {
+        true => Ok((runs, found)),
+        false => Err(Error::damaged(path, format!("it has {} of {tasks} tasks", found.len()))),
+    }
+}
+
+/// Returns all runs of an array that was written by version 1.
 pub(super) fn read_version_1(path: &Path) -> Result<Vec<ArrayRun>> {
     #[derive(Deserialize)]
     struct ArrayFile {
         runs: Vec<ArrayRun>,
     }
-    Ok(files::read_sealed::<ArrayFile>(path)?.map_or(vec![], |file| file.runs))
+    let file = files::read_sealed::<ArrayFile>(path)?.ok_or_else(|| missing(path))?;
+    Ok(file.runs)
+}
+
+fn missing(path: &Path) -> Error {
+    Error::damaged(path, "the file is missing")
 }
 
 /// A file whose lines are read by their offsets.
@@ -130,7 +171,6 @@ impl Lines<'_> {
 
 #[cfg(test)]
 mod tests {
-    use winsign_core::Run;
     use winsign_sweep::parse;
     use winsign_sweep::plan::build::build;
 
@@ -174,7 +214,26 @@ mod tests {
         let path = folder.path().join("0.runs");
         std::fs::write(&path, &bytes).unwrap();
         let all: Vec<ArrayRun> = runs.iter().map(|(_, run)| run.clone()).collect();
-        assert_eq!(read_all(&path).unwrap(), all);
+        assert_eq!(read_all(&path, 3).unwrap(), all);
+        assert_eq!(read_tasks(&path, 3).unwrap(), tasks);
+    }
+
+    #[test]
+    fn cut_file_is_an_error() {
+        let (runs, tasks) = study();
+        let bytes = encode(&runs, &tasks);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.runs");
+        assert!(read_all(&path, 3).is_err(), "it is missing");
+        for lines in 1..=3 {
+            let cut = &bytes[..bytes.len() - lines * WIDTH];
+            assert!((0..3).all(|task| read(cut, task).is_err()), "{lines} lines less");
+        }
+        let end_of_tasks = bytes.len() - 3 * WIDTH - 1;
+        for length in (0..end_of_tasks).step_by(7) {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(read_all(&path, 3).is_err() && read_tasks(&path, 3).is_err(), "{length} bytes");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The nodes on which a task has failed, as its next job knows them: by variables of its environment.
+//! The nodes on which a task has failed, as its next job knows them: by variables that its script exports.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +7,9 @@ use winsign_core::text::printable;
 
 /// The nodes, separated by commas, as `NAME:SECONDS`, with the time of the failure since 1970.
 pub(crate) const NODES: &str = "WINSIGN_FAILED_NODES";
-/// Why the last node could not start the task.
+/// The reason why the last node could not start the task.
 pub(crate) const START_FAILURE: &str = "WINSIGN_NODE_FAILURE";
-/// Which worker was killed again and again on the last node.
+/// The worker that was killed again and again on the last node.
 const KILLS: &str = "WINSIGN_NODE_KILLS";
 
 /// All these variables. Those of a job are about its own task, not about others that it submits.
@@ -22,7 +22,7 @@ pub const MAX_NODES: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedNodes {
     pub nodes: Vec<FailedNode>,
-    /// What happened on the last one, as a continuation of its name.
+    /// The failure of the last one, as a continuation of its name.
     pub reason: String,
     pub proof: Proof,
 }
@@ -42,7 +42,7 @@ impl FailedNode {
     }
 
     /// Parses `NAME:SECONDS`. A failure without a time is older than any release.
-    fn parse(text: &str) -> FailedNode {
+    pub(crate) fn parse(text: &str) -> FailedNode {
         let (name, seconds) = text.split_once(':').unwrap_or((text, ""));
         let failed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.parse::<u32>().unwrap_or(0).into());
         FailedNode { name: name.to_string(), failed_at }
@@ -61,7 +61,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
 }
 
-/// What proves that a failure is the fault of the last node.
+/// The proof that the last node is the cause of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// The task starts on another node.

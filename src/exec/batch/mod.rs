@@ -47,6 +47,11 @@ pub enum Error {
     Full { room: usize, used: usize },
     #[error("cannot query the job queue: {reason}")]
     QueueUnavailable { reason: String },
+    /// The jobs of another submission may execute the same runs.
+    #[error(
+        "cannot tell which runs submission {submission} of the study `{study}` of user {user} executes: its files are damaged"
+    )]
+    UnknownRuns { submission: String, study: String, user: u32 },
     /// The jobs are on another cluster, which does not answer here.
     #[error("cannot reach the cluster {cluster} from here: {words}")]
     Elsewhere { cluster: String, words: String },
@@ -100,6 +105,12 @@ impl From<Error> for Diagnostic {
             }
             Error::QueueUnavailable { .. } => {
                 Some("try again in a moment, on a node of the cluster where jobs can be submitted; nothing was changed")
+            }
+            Error::UnknownRuns { study, .. } => {
+                let help = format!(
+                    "run `winsign cancel` with the sweep file of `{study}`, and submit when its jobs have ended"
+                );
+                return Diagnostic::new(message, help);
             }
             Error::Elsewhere { .. } => Some("run this on a node of that cluster"),
             Error::Busy { .. } => Some("wait for it, then run the same command again"),

@@ -10,7 +10,7 @@ use winsign_sweep::plan::{Plan, RunState};
 
 use super::Error;
 use super::scheduler::{self, Job, JobState, Jobs, Limits, Patience};
-use super::submission::{Part, Submission};
+use super::submission::{Found, Part, Submission, Unreadable};
 
 /// The submissions of a store that are not over, with their jobs.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub struct Queue {
     pub submissions: Vec<Live>,
     /// Submissions of this user that have no jobs any more.
     over: Vec<Live>,
+    unreadable: Vec<Unreadable>,
     of_run: HashMap<RunId, Place>,
 }
 
@@ -55,6 +56,17 @@ impl Live {
         self.jobs.iter().any(|(_, job)| job.state != JobState::Ending)
     }
 
+    /// Returns true if it may have jobs that execute runs, and the runs of its tasks are unknown.
+    fn has_unknown_runs(&self) -> bool {
+        let may_execute = self.is_active() || (self.view != View::Full && !self.submission.is_cancelled());
+        self.submission.has_unknown_runs() && may_execute
+    }
+
+    /// Returns true if it is of the study of a plan, and may have runs of it that are unknown.
+    fn may_have_runs_of(&self, plan: &Plan) -> bool {
+        self.submission.has_unknown_runs() && self.submission.file.study == plan.name
+    }
+
     /// Returns true if it has arrays that its jobs will submit.
     pub fn has_more(&self) -> bool {
         self.view == View::Full && self.is_active() && self.unsent > 0 && !self.submission.is_cancelled()
@@ -88,7 +100,10 @@ enum PlaceState {
 impl Queue {
     /// Queries the schedulers of submissions, if there are any. Writes nothing.
     pub fn query(store: &Store) -> StoreResult<Queue> {
-        let submissions = Submission::all(store.root())?;
+        let Found { submissions, unreadable } = Submission::all(store.root())?;
+        for Unreadable { error, .. } in &unreadable {
+            tracing::warn!("{error}; the jobs of this submission are unknown");
+        }
         // Before the queries, so that jobs submitted in between do not seem to have ended.
         let parts: Vec<_> = submissions.iter().map(Submission::parts).collect::<StoreResult<_>>()?;
         let mut users: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
@@ -101,7 +116,7 @@ impl Queue {
                 ((scheduler.to_string(), cluster.to_string()), ask(scheduler, cluster, &users))
             })
             .collect();
-        let mut queue = Queue::default();
+        let mut queue = Queue { unreadable, ..Queue::default() };
         for (submission, parts) in submissions.into_iter().zip(parts) {
             let (scheduler, cluster) = place_of(&submission);
             let answer = answers[&(scheduler.to_string(), cluster.to_string())].as_ref();
@@ -241,7 +256,22 @@ impl Queue {
     /// Returns the submissions with runs of a plan.
     pub fn for_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
         let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
-        self.submissions.iter().filter(|live| live.submission.runs().any(|run| runs.contains(run))).collect()
+        let has_runs = |live: &Live| live.submission.runs().any(|run| runs.contains(run));
+        self.submissions.iter().filter(|live| has_runs(live) || live.may_have_runs_of(plan)).collect()
+    }
+
+    /// Returns a submission whose jobs may execute runs of a plan, but whose files with its runs are damaged. Submissions that this
+    /// user cannot cancel count only if they are of the same study.
+    pub(super) fn with_unknown_runs(&self, plan: &Plan) -> Option<&Submission> {
+        let counts = |live: &&Live| live.submission.may_be_changed() || live.may_have_runs_of(plan);
+        let found = self.submissions.iter().filter(|live| live.has_unknown_runs()).find(counts);
+        found.map(|live| &live.submission)
+    }
+
+    /// Returns the error of a submission of this user that cannot be read. Its jobs may execute any runs.
+    pub fn take_unreadable(&mut self) -> Option<winsign_core::Error> {
+        let own = self.unreadable.iter().position(|unreadable| unreadable.own)?;
+        Some(self.unreadable.swap_remove(own).error)
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.
@@ -315,6 +345,12 @@ impl Live {
     fn warnings(&self) -> Vec<String> {
         let id = &self.submission.id;
         let mut warnings = vec![];
+        if self.has_unknown_runs() {
+            warnings.push(format!(
+                "the runs of submission {id} are unknown, since its files are damaged; run `winsign cancel`, and `winsign submit` \
+                 when its jobs have ended"
+            ));
+        }
         warnings.extend(self.describe(Job::can_be_released, "held, until `winsign release`"));
         let administrator = "held, until an administrator of the cluster releases them";
         warnings.extend(self.describe(Job::is_held_by_administrator, administrator));

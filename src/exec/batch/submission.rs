@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use winsign_core::clean::{self, Waste};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::text::printable;
 use winsign_core::{Run, RunId, files};
@@ -44,6 +45,8 @@ use crate::launcher::Wanted;
 /// The version of the layout above. In version 1, `submission.json` had the runs of each task, and `arrays/N.json` those of each
 /// array, so every job read all runs of its array.
 const FORMAT: u32 = 2;
+/// The number of hexadecimal digits in the name of a submission.
+const ID_LENGTH: usize = 8;
 const TASKS: &str = "tasks.json";
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
@@ -161,6 +164,22 @@ pub struct Submission {
     pub file: SubmissionFile,
 }
 
+/// The submissions of a store.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Oldest first.
+    pub submissions: Vec<Submission>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A submission whose `submission.json` cannot be read, so that nothing is known of its jobs.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub error: winsign_core::Error,
+    /// True if this user may change it.
+    pub own: bool,
+}
+
 /// Tasks of an array that were submitted as one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -208,7 +227,7 @@ impl Submission {
     pub fn new_id() -> String {
         let token =
             format!("{} {:?} {}", winsign_core::owner::host(), std::time::SystemTime::now(), std::process::id());
-        blake3::hash(token.as_bytes()).to_hex()[..8].to_string()
+        blake3::hash(token.as_bytes()).to_hex()[..ID_LENGTH].to_string()
     }
 
     pub fn path_of(store: &Path, id: &str) -> PathBuf {
@@ -234,15 +253,32 @@ impl Submission {
         Ok(Submission { id: id.to_string(), path, file: file.with_tasks(tasks) })
     }
 
-    /// Reads a submission; returns `None` if it does not exist or was not written completely.
+    /// Reads a submission; returns `None` if it does not exist or was not written completely. The runs of its tasks are also in the
+    /// files of its arrays, if `tasks.json` is damaged; if they are, too, see [`Submission::has_unknown_runs`].
     pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
         let Some(mut submission) = Submission::open_in_job(path)? else { return Ok(None) };
         if submission.file.format > 1 {
-            let tasks_path = path.join(TASKS);
-            let missing = || winsign_core::Error::damaged(&tasks_path, "the file is missing");
-            submission.file = submission.file.with_tasks(files::read_sealed(&tasks_path)?.ok_or_else(missing)?);
+            match intact(files::read_sealed(&path.join(TASKS)))?.flatten() {
+                Some(tasks) => submission.file = submission.file.with_tasks(tasks),
+                None => submission.read_tasks_of_arrays()?,
+            }
         }
         Ok(Some(submission))
+    }
+
+    fn read_tasks_of_arrays(&mut self) -> StoreResult<()> {
+        for array in 0..self.file.arrays.len() {
+            let tasks = self.file.arrays[array].tasks.len();
+            if let Some(tasks) = intact(array_file::read_tasks(&self.runs_path(array), tasks))? {
+                self.file.arrays[array].tasks = TaskList::Runs(tasks);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if the files with the runs of its tasks are damaged.
+    pub fn has_unknown_runs(&self) -> bool {
+        self.file.arrays.iter().any(|index| matches!(index.tasks, TaskList::Number(_)))
     }
 
     /// Reads a submission like [`Submission::open`], but not which runs its tasks execute, so that the start of a job does not
@@ -257,25 +293,47 @@ impl Submission {
         Ok(Some(Submission { id, path: path.to_path_buf(), file }))
     }
 
-    /// Returns the submissions of a store that may still have jobs, oldest first. Damaged ones are reported and skipped.
-    pub fn all(store: &Path) -> StoreResult<Vec<Submission>> {
+    /// Returns the submissions of a store that may still have jobs.
+    pub fn all(store: &Path) -> StoreResult<Found> {
         let folder = store.join("submissions");
+        let mut found = Found::default();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(winsign_core::Error::io("list", &folder)(error)),
         };
-        let mut found = vec![];
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !path.join(OVER).exists()) {
             match Submission::open(&path) {
-                Ok(submission) => found.extend(submission),
+                Ok(submission) => found.submissions.extend(submission),
                 Err(error) => {
-                    let id = path.file_name().unwrap_or_default().display();
-                    tracing::warn!("{error}; ignoring this submission. Cancel its jobs, whose names contain `.{id}.`");
+                    let user = rustix::process::getuid();
+                    let owner = fs::metadata(&path).map(|folder| std::os::unix::fs::MetadataExt::uid(&folder));
+                    let own = user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw());
+                    found.unreadable.push(Unreadable { error, own });
                 }
             }
         }
-        found.sort_by_key(|submission| submission.file.submitted);
+        found.submissions.sort_by_key(|submission| submission.file.submitted);
+        Ok(found)
+    }
+
+    /// Returns the directories of submissions that were not written completely, because a process was killed, and have no jobs.
+    pub fn incomplete(store: &Path) -> StoreResult<Vec<Waste>> {
+        let folder = store.join("submissions");
+        let mut found = vec![];
+        for name in files::names(&folder)? {
+            let path = folder.join(&name);
+            let is_id = name.len() == ID_LENGTH && name.chars().all(|character| character.is_ascii_hexdigit());
+            let is_complete = path.join("submission.json").exists() || path.join(OVER).exists();
+            if !is_id || is_complete || !path.is_dir() {
+                continue;
+            }
+            // If only its last file was lost, it has jobs.
+            let arrays = files::names(&path.join("arrays"))?;
+            if files::names(&path.join("log"))?.is_empty() && !arrays.iter().any(|name| name.ends_with(".job")) {
+                found.extend(clean::describe_submission(&path)?);
+            }
+        }
         Ok(found)
     }
 
@@ -315,10 +373,10 @@ impl Submission {
     /// Returns the runs that are inputs of others in this submission.
     pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
         let mut needed = HashSet::new();
-        for array in 0..self.file.arrays.len() {
+        for (array, index) in self.file.arrays.iter().enumerate() {
             let runs = match self.file.format {
                 1 => array_file::read_version_1(&self.path.join("arrays").join(format!("{array}.json")))?,
-                _ => array_file::read_all(&self.runs_path(array))?,
+                _ => array_file::read_all(&self.runs_path(array), index.tasks.len())?,
             };
             needed.extend(runs.into_iter().flat_map(|run| run.inputs));
         }
@@ -334,20 +392,36 @@ impl Submission {
         format!("{study}.{id}.{array}")
     }
 
-    /// Returns what was submitted of an array, in the order of its tasks.
+    /// Returns what was submitted of an array, in the order of its tasks. If the file is damaged, as if it did not exist:
+    /// [`Submission::adopt`] writes it again from the queue.
     fn parts_of(&self, array: usize) -> StoreResult<Vec<Part>> {
         let path = self.job_path(array);
-        let Some(bytes) = files::read_if_exists(&path)? else { return Ok(vec![]) };
-        let text = String::from_utf8_lossy(&bytes);
+        let parts = match files::read_if_exists(&path) {
+            Ok(None) => Some(vec![]),
+            Ok(Some(bytes)) => self.parse_parts(array, &String::from_utf8_lossy(&bytes)),
+            Err(winsign_core::Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(parts.unwrap_or_else(|| {
+            tracing::warn!("{} is damaged; using the job queue instead", path.display());
+            vec![]
+        }))
+    }
+
+    fn parse_parts(&self, array: usize, text: &str) -> Option<Vec<Part>> {
+        let is_job = |job: &str| {
+            let known = |character: char| character.is_ascii_alphanumeric() || "[].-_".contains(character);
+            job.starts_with(|first: char| first.is_ascii_digit()) && job.chars().all(known)
+        };
+        let all = self.all_tasks(array);
         let part = |line: &str| {
             let (job, tasks) = match line.split_once(' ') {
                 Some((job, tasks)) => (job, Tasks::parse(tasks)?),
-                None => (line, self.all_tasks(array)),
+                None => (line, all.clone()),
             };
-            Some(Part { job: job.to_string(), tasks })
+            (is_job(job) && tasks.last() <= all.last()).then(|| Part { job: job.to_string(), tasks })
         };
-        let parts: Option<Vec<Part>> = text.lines().map(part).collect();
-        parts.ok_or_else(|| winsign_core::Error::damaged(&path, "it does not list jobs"))
+        text.lines().map(part).collect()
     }
 
     /// Returns what was submitted of each array.
@@ -591,8 +665,20 @@ impl Submission {
     }
 }
 
+/// Returns what was read from a file, or `None` if the file is damaged.
+fn intact<T>(read: StoreResult<T>) -> StoreResult<Option<T>> {
+    match read {
+        Ok(content) => Ok(Some(content)),
+        Err(winsign_core::Error::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use winsign_sweep::parse;
+    use winsign_sweep::plan::build::build;
+
     use super::*;
     use crate::batch::scheduler::JobState;
 
@@ -630,6 +716,75 @@ mod tests {
         assert_eq!(submission.array_of(&job(name)), Some(0));
         assert_eq!(submission.array_of(&job("study.3f09c2aa.1".to_string())), None);
         assert_eq!(submission.array_of(&job("study.other.0".to_string())), None);
+    }
+
+    #[test]
+    fn runs_are_read_from_the_arrays_if_tasks_json_is_damaged() {
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\n";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let describe = |run: &Run| {
+            let Run { id, settings, inputs } = run.clone();
+            (id, ArrayRun { label: "a run".to_string(), settings, inputs })
+        };
+        let runs: Vec<(RunId, ArrayRun)> = plan.runs.iter().map(|planned| describe(&planned.run)).collect();
+        let tasks: Vec<Vec<RunId>> = runs.iter().map(|(id, _)| vec![id.clone()]).collect();
+        let prepared = Prepared { tasks, after: vec![], after_jobs: vec![], runs, script: String::new() };
+        let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        (file.format, file.arrays) = (FORMAT, vec![]);
+        let folder = tempfile::tempdir().unwrap();
+        let written = Submission::write(folder.path(), "3f", file, vec![prepared]).unwrap();
+        let open = || Submission::open(&written.path).unwrap().unwrap();
+        assert_eq!(open().file, written.file);
+
+        fs::write(written.path.join(TASKS), "{").unwrap();
+        assert_eq!((open().file, open().has_unknown_runs()), (written.file.clone(), false));
+        fs::remove_file(written.path.join(TASKS)).unwrap();
+        assert_eq!(open().file, written.file);
+        fs::write(written.path.join("arrays/0.runs"), "").unwrap();
+        assert!(open().has_unknown_runs());
+        assert!(open().needed().is_err());
+        assert_eq!(Submission::all(folder.path()).unwrap().submissions.len(), 1);
+
+        fs::write(written.path.join("submission.json"), "{").unwrap();
+        let found = Submission::all(folder.path()).unwrap();
+        assert!(found.submissions.is_empty() && found.unreadable[0].own);
+    }
+
+    fn age(path: &Path) {
+        for entry in fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { age(&entry) } else { set_age(&entry) }
+        }
+        set_age(path);
+    }
+
+    fn set_age(path: &Path) {
+        let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+        fs::File::open(path).unwrap().set_modified(old).unwrap();
+    }
+
+    #[test]
+    fn incomplete_submission_is_deleted_once_it_is_old() {
+        let store = tempfile::tempdir().unwrap();
+        let incomplete = || Submission::incomplete(store.path()).unwrap();
+        assert!(incomplete().is_empty());
+        let path = Submission::path_of(store.path(), "3f09c2aa");
+        for folder in ["arrays", "log"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        fs::write(path.join("arrays/0.runs"), "12345").unwrap();
+        assert!(incomplete().is_empty(), "it may still be written");
+        for other in ["submission.json", "arrays/0.job", "log/0_1"] {
+            fs::write(path.join(other), "").unwrap();
+            age(&path);
+            assert!(incomplete().is_empty(), "{other}");
+            fs::remove_file(path.join(other)).unwrap();
+        }
+        age(&path);
+        let found = incomplete();
+        assert_eq!(found.iter().map(|waste| (&waste.path, waste.bytes)).collect::<Vec<_>>(), [(&path, 5)]);
+        assert_eq!(found[0].delete().unwrap(), Some(5));
+        assert!(!path.exists());
+        assert_eq!(found[0].delete().unwrap(), None);
     }
 
     #[test]
@@ -676,5 +831,32 @@ mod tests {
         submission.write_parts(0, &[part("9", "0-12")]).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("arrays/0.job")).unwrap(), "9", "as before parts existed");
         assert_eq!(submission.rest(0, &submission.parts().unwrap()), None);
+    }
+
+    #[test]
+    fn damaged_list_of_jobs_is_written_again_from_the_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        file.arrays[0].tasks = TaskList::Number(13);
+        let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
+        fs::create_dir(folder.path().join("arrays")).unwrap();
+        let job = Job {
+            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse("0-12") },
+            name: Submission::job_name("study", "3f", 0),
+            state: JobState::Pending,
+            words: String::new(),
+            held: None,
+            failed_on: None,
+            own: false,
+        };
+        for damaged in ["8 0-1x", "8 0-13", "8 0-5 6", "\0\0\0", "8 0-5\n\u{fffd}", "job"] {
+            fs::write(submission.job_path(0), damaged).unwrap();
+            assert!(submission.parts().unwrap().is_empty(), "{damaged}");
+            let parts = submission.adopt(std::slice::from_ref(&job)).unwrap();
+            assert_eq!(parts[&0], [Part { job: "8".to_string(), tasks: Tasks::from(0..=12) }], "{damaged}");
+            assert_eq!(fs::read_to_string(submission.job_path(0)).unwrap(), "8");
+        }
+        submission.write_parts(0, &[Part { job: "12[].server-1".to_string(), tasks: Tasks::from(0..=12) }]).unwrap();
+        assert_eq!(submission.parts().unwrap()[&0][0].job, "12[].server-1", "as PBS names an array");
     }
 }

@@ -194,6 +194,13 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
     if let Some(reason) = queue.query_error(request.plan) {
         return Err(Error::QueueUnavailable { reason });
     }
+    if let Some(error) = queue.take_unreadable() {
+        return Err(error.into());
+    }
+    if let Some(submission) = queue.with_unknown_runs(request.plan) {
+        let study = submission.file.study.clone();
+        return Err(Error::UnknownRuns { submission: submission.id.clone(), study, user: submission.file.user });
+    }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
     let wanted = |(planned, status): (&PlannedRun, &RunStatus)| {
         let id = &planned.run.id;
@@ -272,12 +279,16 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() || submission.skips_query() {
         return Ok(());
     }
-    let (mut tries, mut limit_tries) = (0..CONTINUE_TRIES, 0..LIMIT_TRIES);
+    let mut tries = 0..CONTINUE_TRIES;
+    let mut has_waited = false;
     loop {
         match try_to_continue(submission) {
             Err(Error::Unavailable { .. }) if tries.next().is_some() => std::thread::sleep(CONTINUE_DELAY),
             // Jobs that are ending still count.
-            Err(error) if error.is_limit() && limit_tries.next().is_some() => std::thread::sleep(CONTINUE_DELAY),
+            Err(error) if error.is_limit() && !has_waited => {
+                has_waited = true;
+                std::thread::sleep(CONTINUE_DELAY);
+            }
             other => return other,
         }
     }
@@ -285,7 +296,6 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
 
 /// How often and after which delay an ending job tries to continue its submission.
 const CONTINUE_TRIES: u32 = 30;
-const LIMIT_TRIES: u32 = 1;
 const CONTINUE_DELAY: Duration = Duration::from_secs(10);
 
 /// Continues a submission as [`continue_submission`] does, but does not wait.
@@ -306,7 +316,7 @@ pub fn try_to_continue(submission: &Submission) -> Result<(), Error> {
 }
 
 /// Keeps all waiting jobs of a submission off nodes on which a task failed, in a job that runs in place of that task and has
-/// proved that it is the nodes' fault.
+/// proved that the nodes were the cause.
 pub fn exclude_nodes(submission: &Submission, failed: &FailedNodes) -> Result<(), Error> {
     // Two jobs that start at the same time may know of different nodes.
     let _lease = in_turn(|| take_lease(submission))?;

@@ -10,7 +10,7 @@ use super::client::plain;
 use crate::batch::profile::Profile;
 
 /// Returns how many jobs this user may have in the queue of a cluster with the account and the QOS of a profile; `None` if
-/// there is no limit, or if it is not known. Limits of whole accounts and of partitions are not read, and a site may hide all of
+/// there is no limit, or if it is not known. Limits that all users of an account share and those of partitions are not read, and a site may hide all of
 /// them: sbatch then rejects what is too much.
 pub(super) fn limit(profile: &Profile, cluster: &str) -> Option<u32> {
     let user = answer(Command::new("id").arg("-un"))?;
@@ -19,11 +19,11 @@ pub(super) fn limit(profile: &Profile, cluster: &str) -> Option<u32> {
         &format!("cluster={cluster}"),
         "format=account,defaultqos,maxsubmitjobs",
     ]))?;
-    let levels =
+    let all_qos =
         answer(plain("sacctmgr").args(["--noheader", "--parsable2", "show", "qos"]).arg("format=name,maxsubmitpu"))?;
     let chosen = |setting: &Option<String>, variable: &str| setting.clone().or_else(|| env::var(variable).ok());
     let account = chosen(&profile.account, "SBATCH_ACCOUNT");
-    limit_of(&associations, &levels, account.as_deref(), chosen(&profile.qos, "SBATCH_QOS").as_deref())
+    limit_of(&associations, &all_qos, account.as_deref(), chosen(&profile.qos, "SBATCH_QOS").as_deref())
 }
 
 /// The time after which a command is killed. The database may not respond for minutes.
@@ -51,20 +51,37 @@ fn answer_within(patience: Duration, command: &mut Command) -> Option<String> {
     text.filter(|_| status.success())
 }
 
-/// Returns the limit of an account with a QOS, which takes precedence over that of the account. If several associations are
-/// possible, this is the highest of their limits.
-fn limit_of(associations: &str, levels: &str, account: Option<&str>, qos: Option<&str>) -> Option<u32> {
-    let of_level = |name: &str| {
-        let level = levels.lines().filter_map(|line| line.split_once('|')).find(|(level, _)| *level == name)?;
-        level.1.parse::<u32>().ok()
-    };
-    let of_association = |line: &str| {
+/// Returns the limit of a user with an account and a QOS; that of the QOS takes precedence over that of the account. If several
+/// accounts are possible, this is the highest of their limits.
+fn limit_of(associations: &str, all_qos: &str, account: Option<&str>, qos: Option<&str>) -> Option<u32> {
+    let associations = associations.lines().filter_map(Association::parse);
+    let possible =
+        associations.filter(|association| account.is_none_or(|name| name.eq_ignore_ascii_case(association.account)));
+    let limits = possible.map(|association| {
+        let of_qos = limit_of_qos(all_qos, qos.unwrap_or(association.default_qos));
+        of_qos.or(association.limit).unwrap_or(u32::MAX)
+    });
+    limits.max().filter(|limit| *limit < u32::MAX)
+}
+
+/// The membership of a user in an account.
+struct Association<'a> {
+    account: &'a str,
+    default_qos: &'a str,
+    limit: Option<u32>,
+}
+
+impl Association<'_> {
+    fn parse(line: &str) -> Option<Association<'_>> {
         let fields: Vec<&str> = line.split('|').collect();
-        let &[name, default_qos, limit] = fields.as_slice() else { return None };
-        let is_possible = account.is_none_or(|account| account.eq_ignore_ascii_case(name));
-        is_possible.then(|| of_level(qos.unwrap_or(default_qos)).or(limit.parse().ok()).unwrap_or(u32::MAX))
-    };
-    associations.lines().filter_map(of_association).max().filter(|limit| *limit < u32::MAX)
+        let &[account, default_qos, limit] = fields.as_slice() else { return None };
+        Some(Association { account, default_qos, limit: limit.parse().ok() })
+    }
+}
+
+fn limit_of_qos(all_qos: &str, name: &str) -> Option<u32> {
+    let (_, limit) = all_qos.lines().filter_map(|line| line.split_once('|')).find(|(qos, _)| *qos == name)?;
+    limit.parse().ok()
 }
 
 #[cfg(test)]
@@ -85,14 +102,14 @@ mod tests {
     #[test]
     fn limit_of_the_qos_takes_precedence_over_that_of_the_account() {
         const ASSOCIATIONS: &str = "lab|normal|7\nother||3\n";
-        const LEVELS: &str = "normal|4\nscavenger|\nlong|9\n";
-        let limit = |account, qos| limit_of(ASSOCIATIONS, LEVELS, account, qos);
+        const ALL_QOS: &str = "normal|4\nscavenger|\nlong|9\n";
+        let limit = |account, qos| limit_of(ASSOCIATIONS, ALL_QOS, account, qos);
         assert_eq!(limit(Some("lab"), None), Some(4));
         assert_eq!(limit(Some("lab"), Some("scavenger")), Some(7));
         assert_eq!(limit(Some("LAB"), Some("long")), Some(9));
         assert_eq!(limit(Some("other"), None), Some(3));
         assert_eq!(limit(None, None), Some(4), "the account is not known");
         assert_eq!(limit(Some("unknown"), None), None);
-        assert_eq!(limit_of("lab||\n", LEVELS, None, None), None);
+        assert_eq!(limit_of("lab||\n", ALL_QOS, None, None), None);
     }
 }

@@ -315,8 +315,9 @@ pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Erro
 
 /// Names the setting that helps if a site rejects the usual option for GPUs.
 fn with_option_for_gpus(error: Error, script: &str) -> Error {
+    let about_gpus = |words: &str| ["gres", "gpu"].iter().any(|word| words.to_lowercase().contains(word));
     match error {
-        Error::Refused { command, words } if script.contains("#SBATCH --gres=") => {
+        Error::Refused { command, words } if script.contains("#SBATCH --gres=") && about_gpus(&words) => {
             let words = format!("{words}\nif the site rejects `--gres`, set `gpu_option` in the profile");
             Error::Refused { command, words }
         }

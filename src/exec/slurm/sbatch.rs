@@ -6,6 +6,8 @@
 use std::env;
 use std::process::Command;
 
+use winsign_core::text::{printable, shell_word};
+
 use super::client;
 use crate::batch::failed_nodes::{self, FailedNodes};
 use crate::batch::scheduler::{JobTasks, ToSubmit, Variables};
@@ -71,7 +73,6 @@ pub(super) fn command(submitted: &ToSubmit) -> Command {
     for variable in failed_nodes::VARIABLES {
         command.env_remove(variable);
     }
-    command.envs(submitted.failed.into_iter().flat_map(FailedNodes::variables));
     let options = options_of(submitted.script);
     for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if is_removed(&variable, &options) {
@@ -81,11 +82,19 @@ pub(super) fn command(submitted: &ToSubmit) -> Command {
     command
 }
 
-/// Returns the script with the tasks that are submitted.
+/// Returns the script with the tasks that are submitted and the nodes on which they have failed. The nodes are lines of the script,
+/// since `--export=NONE` drops variables of the environment.
 pub(super) fn script(submitted: &ToSubmit) -> String {
     const ARRAY: &str = "#SBATCH --array=";
     let mut text = String::new();
+    let mut variables: Vec<_> = submitted.failed.into_iter().flat_map(FailedNodes::variables).collect();
     for line in submitted.script.lines() {
+        // sbatch reads its options from the lines before the first command.
+        if !line.starts_with('#') {
+            for (name, value) in variables.drain(..) {
+                text += &format!("export {name}={}\n", shell_word(&printable(&value)));
+            }
+        }
         match line.strip_prefix(ARRAY) {
             Some(array) => {
                 let at_once = array.split_once('%').map(|(_, at_once)| format!("%{at_once}")).unwrap_or_default();
@@ -175,6 +184,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::batch::failed_nodes::{FailedNode, Proof};
     use crate::batch::tasks::Tasks;
 
     const SCRIPT: &str = "#!/bin/bash\n#SBATCH --array=0-12%3\n#SBATCH --mem=4G\n#SBATCH --comment=\"a \\\"b\\\" # c\"\n\
@@ -205,6 +215,32 @@ mod tests {
             "--exclude=n1,n2",
         ];
         assert_eq!(arguments(&submitted), expected);
+    }
+
+    #[test]
+    fn failed_nodes_are_lines_after_the_options() {
+        let failed = FailedNodes {
+            nodes: vec![FailedNode::parse("n1:100"), FailedNode::parse("n2:200")],
+            reason: "cannot use \n the 'store'".to_string(),
+            proof: Proof::Completion,
+        };
+        let submitted = ToSubmit {
+            script: SCRIPT,
+            tasks: &Tasks::from(4..=4),
+            after: &[],
+            held: None,
+            excluded: &[],
+            memory: None,
+            failed: Some(&failed),
+            directory: Path::new("/"),
+        };
+        let text = script(&submitted);
+        assert_eq!(options_of(&text)[..3], ["--array=4%3", "--mem=4G", "--comment=a \"b\" # c"]);
+        let shown = format!("{text}\nprintf '%s;' \"$WINSIGN_FAILED_NODES\" \"$WINSIGN_NODE_KILLS\"");
+        let ran = Command::new("env").args(["-i", "bash", "-c", &shown]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "#SBATCH\nn1:100,n2:200;cannot use \\n the 'store';");
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert_eq!(head.len(), 5, "{text}");
     }
 
     #[test]

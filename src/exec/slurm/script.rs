@@ -7,7 +7,8 @@ use crate::batch::script::{ArrayJob, Resources};
 
 /// Submits this task again, to run on another node, unless several nodes have failed; otherwise queues it again and holds it. A running
 /// job cannot be kept off a node. The number of one of the tasks is that of the whole array, so both parts of the name are
-/// needed. Variables of this job and of its user would change what is submitted.
+/// needed. Variables of this job and of its user would change what is submitted. The failed nodes are lines of the new script,
+/// since `--export=NONE` drops variables.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
     comment="winsign: node $node: $reason"
@@ -15,11 +16,14 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
         excluded=$(unset "${!SQUEUE_@}"; squeue --all --noheader --format=%x --jobs="$job" | head -n 1)
         case $excluded in "" | N/A | "(null)") excluded= ;; *) excluded=$excluded, ;; esac
         task=$SLURM_ARRAY_TASK_ID
-        export @nodes@=$nodes @failure@=$reason
         for name in "${!SLURM_@}" "${!SBATCH_@}"; do
             case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$name" ;; esac
         done
-        exec sbatch --array="$task" --exclude="$excluded$node" --comment="$comment" "$0"
+        {
+            sed -n "/^store=/q;p" "$0"
+            printf "export %s=%q\n" @nodes@ "$nodes" @failure@ "$reason"
+            sed -n "/^store=/,\$p" "$0"
+        } | sbatch --array="$task" --exclude="$excluded$node" --comment="$comment"
     )
     nodes=${@nodes@:+$@nodes@,}$node:$(date +%s)
     case $nodes in
@@ -193,28 +197,32 @@ mod tests {
     /// Runs a script as task 3 of the array 17 on node7, with the programs of a folder.
     fn run_task_3(script: &str, programs: &Path) -> Output {
         let path = std::env::join_paths([programs, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let file = programs.join("slurm_script");
+        std::fs::write(&file, script).unwrap();
         let mut bash = Command::new("bash");
-        bash.args(["-c", script]).env("PATH", path).env("SQUEUE_PARTITION", "other");
+        bash.arg(&file).env("PATH", path).env("SQUEUE_PARTITION", "other");
         bash.envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")]);
         bash.output().unwrap()
     }
 
-    /// Runs the script of a task that cannot use its store, after it has failed on these nodes; returns the calls of sbatch and
-    /// scontrol. sbatch fails if `rejects`.
+    /// Runs the script of a task that cannot use its store, after it has failed on these nodes; returns the calls of sbatch, with
+    /// the variables that the submitted script exports, and of scontrol. sbatch fails if `rejects`.
     fn calls_without_store(failed_nodes: &str, rejects: bool) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("calls");
         write_recorder(&folder.path().join("scontrol"), &log);
         let record = format!(
-            "echo \"sbatch $* with $WINSIGN_FAILED_NODES; $WINSIGN_NODE_FAILURE; $SLURM_CONF $SLURM_NTASKS$SBATCH_QOS\" >>{}",
+            "eval \"$(grep '^export WINSIGN')\"\n\
+             echo \"sbatch $* with $WINSIGN_FAILED_NODES; $WINSIGN_NODE_FAILURE; $SLURM_CONF $SLURM_NTASKS$SBATCH_QOS\" >>{}",
             shell_word(&log.to_string_lossy())
         );
         write_program(&folder.path().join("sbatch"), &format!("{record}\n{}", if rejects { "exit 1" } else { "" }));
         write_program(&folder.path().join("date"), "echo 17");
         write_program(&folder.path().join("squeue"), "[ -n \"$SQUEUE_PARTITION\" ] || echo 'node[1-2]'");
-        let variables =
-            format!("export WINSIGN_FAILED_NODES={failed_nodes} SLURM_CONF=/conf SLURM_NTASKS=1 SBATCH_QOS=other\n",);
-        let text = variables + &script(&Profile::default(), &execution(), "/no such store");
+        let environment = "export SLURM_CONF=/conf SLURM_NTASKS=1 SBATCH_QOS=other\n";
+        let exported = format!("export WINSIGN_FAILED_NODES={failed_nodes}\nstore=");
+        let text = script(&Profile::default(), &execution(), "/no such store").replacen("store=", &exported, 1);
+        let text = environment.to_string() + &text;
         assert_eq!(run_task_3(&text, folder.path()).status.code(), Some(74));
         std::fs::read_to_string(log).unwrap().lines().map(str::to_string).collect()
     }
@@ -225,7 +233,7 @@ mod tests {
         let comment = "winsign: node node7: cannot use the store /no such store";
         let exclude = "--exclude=node[1-2],node7";
         let variables = "node8,node7:17; cannot use the store /no such store; /conf ";
-        assert_eq!(calls, [format!("sbatch --array=3 {exclude} --comment={comment} bash with {variables}")]);
+        assert_eq!(calls, [format!("sbatch --array=3 {exclude} --comment={comment} with {variables}")]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(super) fn learning_rate(training: &Training, epoch: u32) -> f64 {
     match training.schedule {
         Schedule::Constant => training.lr,
         Schedule::MultiStep => {
-            let milestones = [training.epochs / 2, training.epochs * 3 / 4];
+            let milestones = Schedule::milestones(training.epochs);
             let passed = milestones.iter().filter(|&&milestone| done >= milestone).count();
             training.lr * 0.1f64.powi(passed as i32)
         }
