@@ -282,6 +282,9 @@ fn status_of_a_colleague_who_cannot_see_the_jobs_changes_nothing() {
     assert_eq!((&counts["pending"], &counts["failed"]), (&json!(0), &json!(0)), "{counts:#}");
     assert!(study.content() == before, "the store has changed");
     study.assert_queued(&[]);
+    study.json("cancel", &[]);
+    let counts = study.json_of("ben", &[], "status", &[])["runs"].clone();
+    assert_eq!(counts["pending"], counts["total"], "the runs are free: {counts:#}");
 }
 
 /// The preempted task is the one that has the job number of its array.
@@ -452,6 +455,39 @@ fn study_with_room_for_one_job_is_done() {
     study.wait_until_done();
     let status = study.json("status", &[]);
     assert_eq!(status["warnings"], json!([]), "{status:#}");
+}
+
+/// The only job executes all tasks, and would not notice that the others are held.
+#[test]
+fn hold_stops_a_job_that_executes_the_rest() {
+    let Some(study) = Study::new(Settings::default(), &tickets(4, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=1");
+    study.json("submit", &[]);
+    wait_for("the first run", || (study.counts()["done"] != 0).then_some(()));
+    study.json("hold", &[]);
+    wait_for("the job to be held", || {
+        let warnings = study.json("status", &[])["warnings"].to_string();
+        warnings.contains("held, until `winsign release`").then_some(())
+    });
+    let counts = study.counts();
+    assert!(counts["done"].as_u64() < counts["total"].as_u64(), "{counts:#}");
+    study.json("release", &[]);
+    study.wait_until_done();
+}
+
+/// No other job can be submitted for the task, so the only one must leave the node that kills its workers.
+#[test]
+fn only_job_leaves_a_node_that_kills_workers() {
+    let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(2, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=1");
+    let bad = study.slurm.node(1);
+    let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
+    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    study.wait_until_done();
+    let excluded = study.excluded_nodes();
+    assert!(excluded.starts_with(&format!("{bad} killed the worker of run ")), "{excluded}");
 }
 
 /// The study has about 10,000 runs, and each is a task.

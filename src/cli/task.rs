@@ -8,7 +8,7 @@ use winsign_core::{Diagnostic, RunDirectory, Store, exit};
 use winsign_exec::batch::failed_nodes::{FailedNode, FailedNodes, MAX_NODES, Proof};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::submit::Again;
-use winsign_exec::batch::{programs, submit};
+use winsign_exec::batch::{self, programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::{self, Launcher, Placement};
@@ -37,7 +37,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         return Ok(exit::SUCCESS);
     }
     let &Arguments { array, task, .. } = arguments;
-    let failed_nodes = FailedNodes::of_this_task().and_then(|failed| failed.since(submission.released_at()));
+    let failed_nodes = submission.failed_nodes(array, task);
     let job = TaskJob { common, submission, array, task, failed_nodes };
     job.exclude_failed_nodes(Proof::Start);
     let executed = job.execute_pack(array, task);
@@ -88,8 +88,10 @@ impl TaskJob<'_> {
             if summary.computed > 0 && summary.exit_code() == exit::SUCCESS {
                 self.exclude_failed_nodes(Proof::Completion);
             }
-            if let Err(error) = self.submit_killed_runs(summary) {
-                tracing::warn!("{error}");
+            match self.submit_killed_runs(summary) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("{error}"),
             }
         }
         // Without a scheduler, this was called by hand.
@@ -131,6 +133,11 @@ impl TaskJob<'_> {
             if summary.stopped {
                 // The next job of this task finds its runs done, and goes on from here.
                 return if self.submission.file.profile.requeue { self.requeue(None) } else { Ok(()) };
+            }
+            match self.leave_killed_runs(&summary) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("{error}"),
             }
             submit::record_executed(&self.submission, array, task)?;
             match submit::try_to_continue(&self.submission) {
@@ -175,33 +182,63 @@ impl TaskJob<'_> {
     }
 
     /// Submits this task again if another job may complete runs whose workers were killed: with more memory, or on another node.
-    fn submit_killed_runs(&self, summary: &Summary) -> Result<(), Diagnostic> {
-        let killed = |cause: Cause| summary.failed.iter().filter(move |failure| failure.cause == cause);
-        let memory = more_memory(&self.submission).filter(|_| killed(Cause::OutOfMemory).next().is_some());
+    /// Returns true if that is this job, which is queued again.
+    fn submit_killed_runs(&self, summary: &Summary) -> Result<bool, Diagnostic> {
+        let memory = more_memory(&self.submission).filter(|_| failed_by(summary, Cause::OutOfMemory).next().is_some());
         if let Some(megabytes) = memory {
             tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-            return self.submit_again(killed(Cause::OutOfMemory), Again { memory, ..Again::default() });
+            let again = Again { memory, ..Again::default() };
+            let submit = || submit::submit_again(&self.submission, self.array, self.task, again);
+            return self.forgive(failed_by(summary, Cause::OutOfMemory), submit).map(|()| false);
         }
-        let Some(first) = killed(Cause::Killed).next() else { return Ok(()) };
-        if self.failed_nodes.as_ref().is_some_and(|failed| failed.proof == Proof::Completion) {
-            // On two nodes, so the cause is the run.
-            return Ok(());
-        }
-        let reason = format!("killed the worker of run {} again and again: {}", first.id, first.message);
-        let Some(failed) = self.with_this_node(&reason, Proof::Completion) else { return Ok(()) };
+        let Some(failed) = self.node_that_kills(summary) else { return Ok(false) };
         tracing::warn!("workers were killed again and again; submitting the task to another node");
-        self.submit_again(killed(Cause::Killed), Again { failed: Some(&failed), ..Again::default() })
+        let again = Again { failed: Some(&failed), ..Again::default() };
+        let mut is_requeued = false;
+        let submit = || match submit::submit_again(&self.submission, self.array, self.task, again) {
+            Err(error) if error.is_limit() => {
+                tracing::warn!("queueing this job again instead: {error}");
+                is_requeued = true;
+                submit::requeue_elsewhere(&self.submission, self.array, self.task, &failed)
+            }
+            other => other,
+        };
+        self.forgive(failed_by(summary, Cause::Killed), submit)?;
+        Ok(is_requeued)
     }
 
-    /// Submits this task again for runs that have failed here.
-    fn submit_again<'f>(&self, runs: impl Iterator<Item = &'f Failure>, again: Again) -> Result<(), Diagnostic> {
-        // The new job must not take these failures for final ones.
+    /// Queues this job again if another node may complete runs of other tasks whose workers were killed here, and returns true.
+    fn leave_killed_runs(&self, summary: &Summary) -> Result<bool, Diagnostic> {
+        let Some(failed) = self.node_that_kills(summary) else { return Ok(false) };
+        tracing::warn!("workers were killed again and again; queueing this job again to run on another node");
+        let requeue = || submit::requeue_elsewhere(&self.submission, self.array, self.task, &failed);
+        self.forgive(failed_by(summary, Cause::Killed), requeue).map(|()| true)
+    }
+
+    /// Returns the nodes to avoid if workers were killed on this one; `None` if they were killed on another before, so that the cause
+    /// is the run.
+    fn node_that_kills(&self, summary: &Summary) -> Option<FailedNodes> {
+        let first = failed_by(summary, Cause::Killed).next()?;
+        if self.failed_nodes.as_ref().is_some_and(|failed| failed.proof == Proof::Completion) {
+            return None;
+        }
+        let reason = format!("killed the worker of run {} again and again: {}", first.id, first.message);
+        self.with_this_node(&reason, Proof::Completion)
+    }
+
+    /// Removes the failures of runs, so that the job that `submit` queues does not take them for final ones; if it fails, they
+    /// are restored.
+    fn forgive<'f>(
+        &self,
+        runs: impl Iterator<Item = &'f Failure>,
+        submit: impl FnOnce() -> Result<(), batch::Error>,
+    ) -> Result<(), Diagnostic> {
         let store = Store::open(&root_of(&self.submission)?)?;
         let runs: Vec<RunDirectory> = runs.map(|failure| store.run(&failure.id)).collect();
         for run in &runs {
             run.forgive()?;
         }
-        let submitted = submit::submit_again(&self.submission, self.array, self.task, again);
+        let submitted = submit();
         if submitted.is_err() {
             for run in runs {
                 run.restore_failure()?;
@@ -209,6 +246,11 @@ impl TaskJob<'_> {
         }
         Ok(submitted?)
     }
+}
+
+/// Returns the runs that have failed for a cause.
+fn failed_by(summary: &Summary, cause: Cause) -> impl Iterator<Item = &Failure> {
+    summary.failed.iter().filter(move |failure| failure.cause == cause)
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.

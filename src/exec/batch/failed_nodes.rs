@@ -1,7 +1,9 @@
 //! The nodes on which a task has failed, as its next job knows them: by variables that its script exports.
 
 use std::time::{Duration, SystemTime};
+
 use std::{env, fmt};
+use winsign_core::text::printable;
 
 /// The nodes, separated by commas, as `NAME:SECONDS`, with the time of the failure since 1970.
 pub(crate) const NODES: &str = "WINSIGN_FAILED_NODES";
@@ -69,15 +71,38 @@ pub enum Proof {
 }
 
 impl FailedNodes {
-    /// Returns the nodes on which the task of this process's job has failed before; `None` if there are none.
+    /// Returns the nodes on which the task of this process's job has failed before, as its environment says; `None` if there are none.
     pub fn of_this_task() -> Option<FailedNodes> {
-        let nodes = env::var(NODES).ok()?;
+        FailedNodes::from_variables(|name| env::var(name).ok())
+    }
+
+    fn from_variables(value: impl Fn(&str) -> Option<String>) -> Option<FailedNodes> {
+        let nodes = value(NODES)?;
         let nodes: Vec<FailedNode> = nodes.split(',').filter(|node| !node.is_empty()).map(FailedNode::parse).collect();
-        let (reason, proof) = match env::var(KILLS) {
-            Ok(reason) => (reason, Proof::Completion),
-            Err(_) => (env::var(START_FAILURE).unwrap_or_default(), Proof::Start),
+        let (reason, proof) = match value(KILLS) {
+            Some(reason) => (reason, Proof::Completion),
+            None => (value(START_FAILURE).unwrap_or_default(), Proof::Start),
         };
         (!nodes.is_empty()).then_some(FailedNodes { nodes, reason, proof })
+    }
+
+    /// Parses the lines `NAME=VALUE` of [`FailedNodes::lines`].
+    pub(crate) fn parse(lines: &str) -> Option<FailedNodes> {
+        let value = |name: &str| {
+            let mut lines = lines.lines().filter_map(|line| line.split_once('='));
+            lines.find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+        };
+        FailedNodes::from_variables(value)
+    }
+
+    /// Returns the variables of the next job of the task as lines, for a job that is queued again with its old environment.
+    pub(crate) fn lines(&self) -> String {
+        self.variables().iter().map(|(name, value)| format!("{name}={}\n", printable(value))).collect()
+    }
+
+    /// Returns the time of the last failure.
+    pub fn last_failure(&self) -> Option<SystemTime> {
+        self.nodes.last().map(|node| node.failed_at)
     }
 
     /// Returns the nodes without those that failed before a release, since `winsign release` lets jobs use all nodes again; `None` if
@@ -116,6 +141,7 @@ mod tests {
         assert_eq!(names(failed.clone().since(None)).unwrap(), ["n1", "n2", "n3"]);
         assert_eq!(names(failed.clone().since(Some(at(100)))).unwrap(), ["n1", "n3"]);
         assert_eq!(names(failed.clone().since(Some(at(301)))), None);
+        assert_eq!(FailedNodes::parse(&failed.lines()), Some(failed.clone()));
         assert_eq!(failed.variables()[0], (NODES, "n1:100,n2:0,n3:300".to_string()));
     }
 }

@@ -340,6 +340,8 @@ pub enum Change<'a> {
     Requeue,
     /// The same, and holds them with this reason.
     RequeueHeld(&'a str),
+    /// The same, but they must avoid these nodes instead of being held.
+    RequeueElsewhere(&'a FailedNodes),
     /// Keeps pending jobs off these nodes, in addition to those that they avoid already.
     Exclude(&'a [String]),
     /// Lets pending jobs use all nodes, except those that these options of the profile exclude.

@@ -12,6 +12,7 @@
 //!     excluded            nodes that failed to start jobs, with the reason
 //!     killed              tasks that the scheduler killed: array, task, its words
 //!     held                present if its jobs must not start before they are released
+//!     failed/0_17         the nodes on which task 17 of array 0 failed, if its job was queued again to run elsewhere
 //!     released            written by `winsign release`: failures of nodes before it do not count any more
 //!     queried             how many jobs were running when an ending job last queried the scheduler
 //!     skipped             a byte for each job that has ended since without a query
@@ -34,6 +35,7 @@ use winsign_core::{Run, RunId, files};
 
 use super::Error;
 use super::array_file::{self, ArrayRun};
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
 use super::scheduler::{Job, JobTasks, Scheduler};
 use super::tasks::Tasks;
@@ -48,6 +50,7 @@ const ID_LENGTH: usize = 8;
 const TASKS: &str = "tasks.json";
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
+const FAILED: &str = "failed";
 const RELEASED: &str = "released";
 const OVER: &str = "over";
 const EXCLUDED: &str = "excluded";
@@ -557,6 +560,25 @@ impl Submission {
     pub(super) fn left(&self) -> HashSet<String> {
         let text = fs::read_to_string(self.path.join(LEFT)).unwrap_or_default();
         text.lines().map(str::to_string).collect()
+    }
+
+    /// Returns the nodes on which a task has failed, as far as they count: those in the environment of this process, or those
+    /// that [`Submission::record_failed_nodes`] has written since.
+    pub fn failed_nodes(&self, array: usize, task: u32) -> Option<FailedNodes> {
+        let recorded = fs::read_to_string(self.failed_path(array, task)).ok();
+        let recorded = recorded.and_then(|lines| FailedNodes::parse(&lines));
+        let latest = recorded.into_iter().chain(FailedNodes::of_this_task()).max_by_key(FailedNodes::last_failure)?;
+        latest.since(self.released_at())
+    }
+
+    /// Records the nodes on which a task has failed.
+    pub(super) fn record_failed_nodes(&self, array: usize, task: u32, failed: &FailedNodes) -> StoreResult<()> {
+        files::create_directory(&self.path.join(FAILED))?;
+        files::write_atomic(&self.failed_path(array, task), failed.lines().as_bytes())
+    }
+
+    fn failed_path(&self, array: usize, task: u32) -> PathBuf {
+        self.path.join(FAILED).join(format!("{array}_{task}"))
     }
 
     pub fn mark_over(&self) -> StoreResult<()> {

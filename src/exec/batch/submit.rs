@@ -378,6 +378,19 @@ pub fn requeue(
     }
 }
 
+/// Queues a task again after the job of this process ends, to run on another node than those on which it failed: where there is no
+/// room for another job, [`submit_again`] cannot.
+pub fn requeue_elsewhere(submission: &Submission, array: usize, task: u32, failed: &FailedNodes) -> Result<(), Error> {
+    let scheduler = submission.scheduler();
+    let Some(job) = scheduler.own_job() else { return Ok(()) };
+    submission.record_failed_nodes(array, task, failed)?;
+    change_own(scheduler, &submission.file.cluster, &job, Change::RequeueElsewhere(failed))?;
+    match submission.is_held() {
+        true => change_own(scheduler, &submission.file.cluster, &job, Change::Hold),
+        false => Ok(()),
+    }
+}
+
 /// Waits while another process is submitting. It counts this job as existing, so what it leaves must be done here.
 fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     let mut turns = 0..SENDING_PATIENCE;

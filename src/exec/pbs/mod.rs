@@ -92,6 +92,10 @@ impl Scheduler for Pbs {
                 words: "PBS cannot requeue and hold a task".to_string(),
             }),
             // A job can only name the nodes that it wants. No job reports a node, see `script`.
+            Change::RequeueElsewhere(_) => Err(Error::Refused {
+                command: "qrerun".to_string(),
+                words: "PBS cannot keep a task off a node".to_string(),
+            }),
             Change::Exclude(_) | Change::UseAllNodes(_) => Ok(()),
         }
     }

@@ -258,15 +258,38 @@ fn one_line(text: &str) -> String {
 /// Keeps pending jobs off nodes.
 pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
     for_each_array(jobs, |job| {
-        let mut squeue = on("squeue", cluster);
-        squeue.args(["--all", "--noheader", "--states=PENDING", "--format=%x", "--jobs", &job.array]);
-        let answer = ask(&mut squeue)?;
-        let avoided = answer.lines().map(str::trim).find(|line| !["", "N/A", "(null)"].contains(line));
-        // squeue shortens the list, as in `node[1-3]`.
-        let known = avoided.and_then(|list| hosts::parse(list).ok()).unwrap_or_default();
-        let new = nodes.iter().filter(|node| !known.iter().any(|host| host.name == **node)).map(String::as_str);
-        let all: Vec<&str> = avoided.into_iter().chain(new).collect();
-        update(cluster, &[job], "ExcNodeList", &all.join(","))
+        let all = avoided_nodes(cluster, &job.array, "PENDING", nodes)?;
+        update(cluster, &[job], "ExcNodeList", &all)
+    })
+}
+
+/// Returns the list of the nodes that a job in this state avoids, and these.
+fn avoided_nodes(cluster: &str, job: &str, state: &str, nodes: &[String]) -> Result<String, Error> {
+    let mut squeue = on("squeue", cluster);
+    squeue.args(["--all", "--noheader", "--format=%x", "--states", state, "--jobs", job]);
+    let answer = ask(&mut squeue)?;
+    let avoided = answer.lines().map(str::trim).find(|line| !["", "N/A", "(null)"].contains(line));
+    // squeue shortens the list, as in `node[1-3]`.
+    let known = avoided.and_then(|list| hosts::parse(list).ok()).unwrap_or_default();
+    let new = nodes.iter().filter(|node| !known.iter().any(|host| host.name == **node)).map(String::as_str);
+    Ok(avoided.into_iter().chain(new).collect::<Vec<_>>().join(","))
+}
+
+/// Queues running jobs again, to run on other nodes than those on which they failed. Slurm can keep only pending jobs off nodes,
+/// so they are held until then.
+pub(super) fn requeue_elsewhere(cluster: &str, jobs: &[JobTasks], failed: &FailedNodes) -> Result<(), Error> {
+    let nodes: Vec<String> = failed.names().cloned().collect();
+    for_each_array(jobs, |job| {
+        let avoided = avoided_nodes(cluster, &job.to_string(), "all", &nodes)?;
+        let jobs = std::slice::from_ref(&job);
+        update(cluster, jobs, "Comment", &comment_on(failed))?;
+        control(cluster, "requeuehold Incomplete", jobs)?;
+        let released = update(cluster, jobs, "ExcNodeList", &avoided).and_then(|()| control(cluster, "release", jobs));
+        if let Err(error) = released {
+            // `winsign status` shows that it is held, and why.
+            tracing::warn!("{error}");
+        }
+        Ok(())
     })
 }
 

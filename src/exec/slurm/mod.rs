@@ -89,6 +89,7 @@ impl Scheduler for Slurm {
             Change::Exclude(nodes) => client::exclude(cluster, jobs, nodes),
             Change::UseAllNodes(options) => client::use_all_nodes(cluster, jobs, options),
             Change::Requeue => client::control(cluster, "requeue Incomplete", jobs),
+            Change::RequeueElsewhere(failed) => client::requeue_elsewhere(cluster, jobs, failed),
             Change::RequeueHeld(reason) => {
                 match client::comment(cluster, jobs, reason) {
                     // The caller tries again.
