@@ -315,20 +315,21 @@ fn tasks_of_a_node_without_the_store_run_elsewhere() {
     let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
     let Some(study) = Study::new(settings, &tickets(8, 1)) else { return };
     study.slurm.hide_from_node(FOLDER, 3);
-    study.json("submit", &[]);
+    let profile = study.write("profile.yaml", "sbatch: --export=NONE\n");
+    study.json("submit", &["--profile", &profile]);
     study.wait_until_done();
     let excluded = study.excluded_nodes();
     assert!(excluded.contains("cannot use the store") && excluded.lines().count() == 1, "{excluded}");
 }
 
-/// On one node, something kills every worker.
+/// On one node, something kills every worker. The next job knows this although no variables reach it.
 #[test]
 fn tasks_of_a_node_that_kills_workers_run_elsewhere() {
     let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
     let Some(study) = Study::new(settings, &tickets(4, 1)) else { return };
     let bad = study.slurm.node(2);
     let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
-    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    let profile = study.write("profile.yaml", &format!("sbatch: --export=NONE\nsetup: '{setup}'\n"));
     study.json("submit", &["--profile", &profile]);
     study.wait_until_done();
     let excluded = study.excluded_nodes();
