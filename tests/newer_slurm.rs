@@ -413,6 +413,26 @@ fn jobs_are_cancelled_if_the_store_cannot_be_written() {
     wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
 }
 
+/// Without all lists of its runs, it is known by the name of the study.
+#[test]
+fn damaged_submission_is_read_from_other_files_or_cancelled() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, &tickets(3, 1)) else { return };
+    study.json("submit", &["--partition", "down"]);
+    let damage = |file| study.slurm.shell("ann", &format!("echo '{{' | tee {FOLDER}/store/submissions/*/{file}"));
+    for file in ["arrays/0.job", "tasks.json"] {
+        damage(file);
+        study.assert_queued(&[]);
+    }
+    damage("arrays/*.runs");
+    let refused = winsign_testkit::stderr(&study.winsign_of("ann", &[], "submit").output().unwrap());
+    assert!(refused.contains("cannot tell which runs") && refused.contains("winsign cancel"), "{refused}");
+    let cancelled = study.json("cancel", &[]);
+    assert_eq!(cancelled["jobs"]["waiting"].as_array().unwrap().len(), 2, "{cancelled:#}");
+    wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
+    study.json("submit", &[]);
+    study.wait_until_done();
+}
+
 /// The node of a job does not become free again, so the next job never starts.
 #[test]
 fn study_can_continue_without_a_job_that_does_not_finish_ending() {
