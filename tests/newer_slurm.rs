@@ -318,20 +318,21 @@ fn tasks_of_a_node_without_the_store_run_elsewhere() {
     let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
     let Some(study) = Study::new(settings, &tickets(8, 1)) else { return };
     study.slurm.hide_from_node(FOLDER, 3);
-    study.json("submit", &[]);
+    let profile = study.write("profile.yaml", "sbatch: --export=NONE\n");
+    study.json("submit", &["--profile", &profile]);
     study.wait_until_done();
     let excluded = study.excluded_nodes();
     assert!(excluded.contains("cannot use the store") && excluded.lines().count() == 1, "{excluded}");
 }
 
-/// On one node, something kills every worker.
+/// On one node, something kills every worker. The next job knows this although no variables reach it.
 #[test]
 fn tasks_of_a_node_that_kills_workers_run_elsewhere() {
     let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
     let Some(study) = Study::new(settings, &tickets(4, 1)) else { return };
     let bad = study.slurm.node(2);
     let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
-    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    let profile = study.write("profile.yaml", &format!("sbatch: --export=NONE\nsetup: '{setup}'\n"));
     study.json("submit", &["--profile", &profile]);
     study.wait_until_done();
     let excluded = study.excluded_nodes();
@@ -413,6 +414,26 @@ fn jobs_are_cancelled_if_the_store_cannot_be_written() {
     let text = winsign_testkit::stderr(&cancelled);
     assert!(text.contains("Permission denied") && text.contains("killing running jobs"), "{text}");
     wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
+}
+
+/// Without all lists of its runs, it is known by the name of the study.
+#[test]
+fn damaged_submission_is_read_from_other_files_or_cancelled() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, &tickets(3, 1)) else { return };
+    study.json("submit", &["--partition", "down"]);
+    let damage = |file| study.slurm.shell("ann", &format!("echo '{{' | tee {FOLDER}/store/submissions/*/{file}"));
+    for file in ["arrays/0.job", "tasks.json"] {
+        damage(file);
+        study.assert_queued(&[]);
+    }
+    damage("arrays/*.runs");
+    let refused = winsign_testkit::stderr(&study.winsign_of("ann", &[], "submit").output().unwrap());
+    assert!(refused.contains("cannot tell which runs") && refused.contains("winsign cancel"), "{refused}");
+    let cancelled = study.json("cancel", &[]);
+    assert_eq!(cancelled["jobs"]["waiting"].as_array().unwrap().len(), 2, "{cancelled:#}");
+    wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
+    study.json("submit", &[]);
+    study.wait_until_done();
 }
 
 /// The node of a job does not become free again, so the next job never starts.
