@@ -609,10 +609,6 @@ fn rejection_shows_the_message_of_slurm_and_the_settings() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("Slurm rejected the jobs: ") && message.contains("nvalid partition"), "{message}");
     assert!(message.contains("profile.yaml: `partition: nowhere`, `time: 1:00:00`"), "{message}");
-    assert!(!message.contains("gpu_option"), "{message}");
-    let output = study.winsign("submit").args(["--gpus", "100"]).output().unwrap();
-    let message = stderr(&output);
-    assert!(message.contains("if the site rejects `--gres`, set `gpu_option` in the profile"), "{message}");
     // No run counts as submitted.
     let counts = study.counts();
     assert_eq!(counts["pending"], counts["total"], "{counts:#}");

@@ -470,7 +470,7 @@ fn bad_input_is_explained_at_its_place() {
         // Settings without effect, or beyond what there is
         ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block uses `imp`", "remove it, or add `imp` to `method`"),
         ("ticket: {method: [lrr, imp], warmup_epochs: 3, rewind_epoch: [2, 4]}", 3, 66, "`ticket.rewind_epoch: 4` is beyond the epochs of level 0, 3", "lower it, or raise `warmup_epochs`"),
-        ("ticket: {method: imp, warmup_epochs: 6, rewind_epoch: [0, 3, 4], schedule: multi-step}", 3, 62, "`ticket.rewind_epoch: 4` is after the first change of the learning rate of level 0", "use 3 or less, 6, the last epoch of level 0, or `schedule: constant`"),
+        ("ticket: {method: imp, warmup_epochs: 6, rewind_epoch: [0, 3, 4], schedule: multi-step}", 3, 62, "`ticket.rewind_epoch: 4` is after the first change of the learning rate of level 0", "use at most 3, or 6 (the last epoch of level 0), or set `schedule: constant`"),
         ("ticket: {imported: 3f09c2aa41d07e553f09c2aa41d07e55, schedule: cosine}", 3, 64, "`ticket.schedule` has no effect on an imported ticket", "remove it, or put `imported` into a separate `ticket` block"),
         ("ticket: {method: imp, rewind_epoch: -1}", 3, 37, "`ticket.rewind_epoch` must be a whole number from 0 to 1,000,000, found `-1`", "for example `rewind_epoch: 0`"),
         ("transfer:\n  - {inherit: sign}\n  - {inherit: [mask, random-sign, dense], flip: 0.1}", 5, 49, "`transfer.flip` has no effect: this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`"),

@@ -521,6 +521,20 @@ mod tests {
         assert!(matches!(error("Invalid partition name specified"), Error::Refused { .. }));
     }
 
+    /// The words are those of a filter of a site, and Slurm's own.
+    #[test]
+    fn rejection_of_gres_names_the_setting() {
+        let hint = |script: &str, words: &str| {
+            let refused = Error::Refused { command: "sbatch".to_string(), words: words.to_string() };
+            with_option_for_gpus(refused, script).to_string().contains("set `gpu_option` in the profile")
+        };
+        let (with_gpus, without) = ("#SBATCH --gres=gpu:1\n", "#SBATCH --mem=4G\n");
+        assert!(hint(with_gpus, "use --gpus instead of --gres"));
+        assert!(hint(with_gpus, "Invalid generic resource (gres) specification"));
+        assert!(!hint(with_gpus, "invalid partition specified: nowhere"));
+        assert!(!hint(without, "use --gpus instead of --gres"));
+    }
+
     #[test]
     fn errors_about_ended_jobs_are_ignored() {
         assert!(ended_meanwhile("Kill job error on job id 5: Invalid job id specified"));
