@@ -111,8 +111,11 @@ pub(super) fn read_tasks(path: &Path, tasks: usize) -> Result<Vec<Vec<RunId>>> {
     tasks.iter().map(|task| task.runs_at.iter().map(run).collect()).collect()
 }
 
-/// Returns the runs with their offsets, and the lines of the tasks.
-fn read_lines(path: &Path, tasks: usize) -> Result<(Vec<(u64, ArrayRun)>, Vec<TaskLine>)> {
+/// A run with its offset in the file.
+type RunAt = (u64, ArrayRun);
+
+/// Returns the runs, and the lines of the tasks.
+fn read_lines(path: &Path, tasks: usize) -> Result<(Vec<RunAt>, Vec<TaskLine>)> {
     let bytes = files::read_if_exists(path)?.ok_or_else(|| missing(path))?;
     let (mut runs, mut found, mut at) = (vec![], vec![], 0);
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
