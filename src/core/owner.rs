@@ -140,17 +140,30 @@ pub fn touched(file: &Path) -> Result<Option<SystemTime>> {
     disk::metadata(file).and_then(modified).map_err(Error::io("read", file))
 }
 
-/// The content of a file, and when this process first saw it so.
-type Sighting = (Option<Vec<u8>>, Instant);
+/// A file that living processes change, as this process last saw it.
+#[derive(Clone)]
+struct Sighting {
+    /// The content and the time of the file. Versions before this one change only the time.
+    version: (Option<Vec<u8>>, Option<SystemTime>),
+    at: Instant,
+    /// The time without a change.
+    silence: Duration,
+}
 
 /// The last sightings of files that living processes change.
 static SEEN: LazyLock<Mutex<HashMap<PathBuf, Sighting>>> = LazyLock::new(Mutex::default);
 
 /// Returns for how long this process has seen a file unchanged, by its own steady clock: no time at the first look. A file that does
-/// not exist is unchanged as well.
+/// not exist is unchanged as well. Time between two looks counts up to [`heartbeat`]: if this process, or the file system, stood
+/// still for longer, the owner of the file may have been unable to change it.
 pub fn unchanged(file: &Path) -> Result<Duration> {
+    look(file).map(|(silence, _)| silence)
+}
+
+/// Returns the same as [`unchanged`], and whether the file has changed since the last look.
+fn look(file: &Path) -> Result<(Duration, bool)> {
     let seen = SEEN.lock().expect("no panic under the lock").get(file).cloned();
-    if seen.as_ref().is_some_and(|(_, since)| since.elapsed() > 2 * heartbeat()) {
+    if seen.as_ref().is_some_and(|seen| seen.silence > 2 * heartbeat()) {
         // A client of NFS may still know the file that was there before.
         files::refresh(disk::directory_of(file))?;
     }
@@ -158,23 +171,27 @@ pub fn unchanged(file: &Path) -> Result<Duration> {
         Err(Error::Damaged { .. }) => None,
         other => other?,
     };
-    let since = match seen {
-        Some((before, since)) if before == content => since,
-        _ => Instant::now(),
+    let version = (content, touched(file)?);
+    let is_changed = seen.as_ref().is_some_and(|seen| seen.version != version);
+    let silence = match seen.filter(|_| !is_changed) {
+        Some(seen) => seen.silence + seen.at.elapsed().min(heartbeat()),
+        None => Duration::ZERO,
     };
-    SEEN.lock().expect("no panic under the lock").insert(file.to_path_buf(), (content, since));
-    Ok(since.elapsed())
+    let sighting = Sighting { version, at: Instant::now(), silence };
+    SEEN.lock().expect("no panic under the lock").insert(file.to_path_buf(), sighting);
+    Ok((silence, is_changed))
 }
 
 /// Watches a file that a living process changes at every heartbeat, and returns true if it does not change for [`lost_after`].
 pub fn is_lost(file: &Path) -> Result<bool> {
-    let began = Instant::now();
+    unchanged(file)?;
     loop {
-        let unchanged = unchanged(file)?;
-        if unchanged >= lost_after() || unchanged + heartbeat() / 2 < began.elapsed() {
-            return Ok(unchanged >= lost_after());
-        }
         std::thread::sleep(heartbeat() / 5);
+        match look(file)? {
+            (_, true) => return Ok(false),
+            (silence, false) if silence >= lost_after() => return Ok(true),
+            _ => {}
+        }
     }
 }
 
@@ -271,6 +288,37 @@ mod tests {
         // Without a writable directory the clock of this machine is used.
         let nowhere = Clock::new(Path::new("/nonexistent")).now();
         assert!(SystemTime::now().duration_since(nowhere).unwrap() < Duration::from_secs(60));
+    }
+
+    /// After a cut of the network of the store, the one that watches may be the first to look again.
+    #[test]
+    fn time_in_which_nobody_could_look_or_change_a_file_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("status");
+        fs::write(&file, "1").unwrap();
+        assert_eq!(unchanged(&file).unwrap(), Duration::ZERO);
+        std::thread::sleep(lost_after());
+        assert!(unchanged(&file).unwrap() <= heartbeat());
+        assert!(is_lost(&file).unwrap());
+    }
+
+    /// As in the heartbeats of earlier versions.
+    #[test]
+    fn file_whose_time_alone_changes_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("status");
+        fs::write(&file, "1").unwrap();
+        let began = SystemTime::now();
+        let lost = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| is_lost(&file).unwrap());
+            for beat in 1..=9 {
+                std::thread::sleep(heartbeat());
+                let opened = fs::File::options().append(true).open(&file).unwrap();
+                opened.set_modified(began + Duration::from_secs(beat)).unwrap();
+            }
+            watching.join().unwrap()
+        });
+        assert!(!lost);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use winsign_core::attempt::{self, Attempt, End};
+use winsign_core::owner;
 use winsign_core::{Diagnostic, RunDirectory, RunId, State, Store, exit};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{RunState, cost};
@@ -22,9 +23,6 @@ use super::{Cause, Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// The longest interval at which runs of other processes are checked. It begins with [`TICK`] and doubles while nothing changes:
-/// hundreds of jobs that wait for a run must not keep the shared file system busy.
-const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The number of times in a row that a run is restarted after its worker was killed before an epoch finished. A kill has
 /// often nothing to do with the run, so this may be more than the retries of a run that fails.
 const MAX_KILLS: u32 = 5;
@@ -590,7 +588,9 @@ impl<'a> Dispatcher<'a> {
             }
         }
         self.checked = Instant::now();
-        self.check_interval = if changed { TICK } else { (2 * self.check_interval).min(MAX_CHECK_INTERVAL) };
+        // Hundreds of jobs that wait for a run must not keep the shared file system busy. More rarely than heartbeats, a check could
+        // not tell whether a process is lost.
+        self.check_interval = if changed { TICK } else { (2 * self.check_interval).min(owner::heartbeat()) };
         Ok(())
     }
 
