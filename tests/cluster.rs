@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn requests_and_calls_grow_linearly() {
-    let outcomes = [6, 24].map(simulate);
+    let outcomes = [6, 28].map(simulate);
     println!("{outcomes:#?}");
     for outcome in &outcomes {
         assert!(outcome.failed_attempts > 0 && outcome.preempted_tasks > 0, "nothing was disturbed: {outcome:#?}");
@@ -42,7 +42,7 @@ fn requests_and_calls_grow_linearly() {
         assert!(outcome.calls_per_run() < 150.0, "{outcome:#?}");
     }
     // In a large study, `winsign submit` does not look for each run, which takes three calls. It also checks a new store.
-    assert!(outcomes[1].calls_of_submit.values().sum::<u64>() < outcomes[1].runs, "{:#?}", outcomes[1]);
+    assert!(outcomes[1].calls_of_submit.values().sum::<u64>() < outcomes[1].runs / 2, "{:#?}", outcomes[1]);
     check_growth("calls of the store", outcomes.each_ref().map(Outcome::calls_per_run));
     check_growth("bytes read", outcomes.each_ref().map(Outcome::bytes_read_per_run));
 }
